@@ -1,0 +1,73 @@
+"""lstmlm: train a recurrent language model on your own text, measure it exactly, and let it complete your words.
+
+The names in `__all__` are the public interface. They load on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lstmlm.checkpoint import load_model, save_model
+    from lstmlm.completion import complete
+    from lstmlm.config import CorpusConfig, ModelConfig, RuntimeConfig, SamplingConfig, TokenizerConfig, TrainConfig
+    from lstmlm.corpus import open_corpus
+    from lstmlm.errors import LstmlmError
+    from lstmlm.evaluation import evaluate
+    from lstmlm.generation import Session
+    from lstmlm.model import LanguageModel
+    from lstmlm.tokenizer import Tokenizer
+    from lstmlm.training import RunOptions, train
+
+_HOMES = {
+    "CorpusConfig": "config",
+    "LanguageModel": "model",
+    "LstmlmError": "errors",
+    "ModelConfig": "config",
+    "RunOptions": "training",
+    "RuntimeConfig": "config",
+    "SamplingConfig": "config",
+    "Session": "generation",
+    "Tokenizer": "tokenizer",
+    "TokenizerConfig": "config",
+    "TrainConfig": "config",
+    "complete": "completion",
+    "evaluate": "evaluation",
+    "load_model": "checkpoint",
+    "open_corpus": "corpus",
+    "save_model": "checkpoint",
+    "train": "training",
+}
+
+__all__ = [
+    "CorpusConfig",
+    "LanguageModel",
+    "LstmlmError",
+    "ModelConfig",
+    "RunOptions",
+    "RuntimeConfig",
+    "SamplingConfig",
+    "Session",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TrainConfig",
+    "complete",
+    "evaluate",
+    "load_model",
+    "open_corpus",
+    "save_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"lstmlm.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lstmlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,5 @@
+"""`python -m lstmlm`"""
+
+from lstmlm.cli.main import main
+
+main()

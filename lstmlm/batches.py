@@ -1,0 +1,65 @@
+"""Ids -> contiguous time-major windows, one reading head per stream.
+
+The corpus is a circle of N ids. An epoch starts at a random place of it and cuts it into B streams of equal length, which
+are read side by side, window by window, with the recurrent state carried along (Mikolov et al. 2010). Where each id goes
+is a pure function of (seed, epoch, position), so resuming needs no replay.
+
+T time, B batch (streams)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lstmlm.token_store import Ids
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one training step reads."""
+
+    inputs_TB: Tensor
+    """int64; the first one of an epoch is `<eos>` in every stream."""
+    targets_TB: Tensor
+    starts_epoch: bool
+    """The state must be zero here."""
+
+
+class Batches:
+    """Windows of `window` steps over `batch_size` streams (fewer of both where the corpus is small)."""
+
+    def __init__(self, ids: Ids, *, batch_size: int, window: int, eos: int, seed: int) -> None:
+        self._ids = ids
+        self._eos = eos
+        self._seed = seed
+        self.window = min(window, len(ids))
+        self.batch_size = max(1, min(batch_size, len(ids) // self.window))
+        self.stream_length = len(ids) // self.batch_size
+        """Ids of a stream; the N modulo B ids left over are others in every epoch."""
+
+    @property
+    def windows_per_epoch(self) -> int:
+        return -(-self.stream_length // self.window)
+
+    def offset(self, epoch: int) -> int:
+        """Where in the circle `epoch` begins; the first epoch begins at the beginning."""
+        if epoch == 0:
+            return 0
+        return int(np.random.default_rng((self._seed, epoch)).integers(len(self._ids)))
+
+    def at(self, step: int) -> Window:
+        """The window of global step 0, 1, 2..."""
+        epoch, index = divmod(step, self.windows_per_epoch)
+        begin = index * self.window
+        length = min(self.window, self.stream_length - begin)
+        # one id more than targets: the one before the window is its first input
+        places_TB = np.arange(begin - 1, begin + length)[:, None] + self.stream_length * np.arange(self.batch_size)
+        wrapped_TB = (places_TB + self.offset(epoch)) % len(self._ids)
+        read_TB = torch.from_numpy(self._ids[wrapped_TB].astype(np.int64))
+        if index == 0:
+            read_TB[0] = self._eos
+        return Window(read_TB[:-1], read_TB[1:], starts_epoch=index == 0)

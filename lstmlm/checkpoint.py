@@ -1,0 +1,256 @@
+"""A model directory and a run directory: save, load, verify, find.
+
+    MODEL/  config.json  tokenizer.json  model.safetensors  MANIFEST.json
+    RUN/    run.json  metrics.jsonl  lock  tokens/  best -> step-000001234  step-.../  corrupt-.../
+
+A step directory is a model directory with the training state beside it (`training.json`, `training.safetensors`). No
+format here can carry code. What a file claims is checked against the configuration before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lstmlm.config import ModelConfig, TokenizerConfig, from_mapping, to_mapping
+from lstmlm.errors import ArtefactError, UsageError
+from lstmlm.model import LanguageModel
+from lstmlm.storage import MANIFEST, discard, point, publish, read_json, set_aside, to_json, verify
+from lstmlm.tokenizer import Tokenizer
+
+FORMAT = "lstmlm-model"
+FORMAT_VERSION = 1
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+TRAINING_STATE, TRAINING_TENSORS = "training.json", "training.safetensors"
+RUN_FILE, BEST = "run.json", "best"
+_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+_LONGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer, ready to use."""
+
+    path: Path
+    model: LanguageModel
+    tokenizer: Tokenizer
+    documents: str
+    """The document rule of its training text."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Where it came from: sources, options, steps (free form)."""
+    sha256: str = ""
+    """Of `model.safetensors`."""
+
+
+def model_files(
+    model: LanguageModel, tokenizer: Tokenizer, *, documents: str, training: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The content of a model directory, file by file."""
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": to_mapping(model.config),
+        "tokenizer": {
+            **to_mapping(tokenizer.config),
+            "documents": documents,
+            "lossless": tokenizer.lossless,
+            "eos": tokenizer.eos,
+            "unk": tokenizer.unk,
+        },
+        "training": dict(training),
+    }
+    return {CONFIG: to_json(config), TOKENIZER: tokenizer.to_json(), WEIGHTS: pack_tensors(named_weights(model))}
+
+
+def save_model(
+    path: Path,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    *,
+    documents: str = "file",
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Publish a model directory at `path`, which must not exist."""
+    if path.exists():
+        raise UsageError(f"{path} exists; choose another name")
+    publish(path, model_files(model, tokenizer, documents=documents, training=training or {}))
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a model directory, or the best model of a run directory; every byte is verified first.
+
+    Raises:
+        UsageError: `path` does not exist.
+        ArtefactError: it is not a model, or is damaged; the message names the file.
+    """
+    directory = resolve_model(Path(path))
+    verify(directory)
+    config = read_json(directory / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ArtefactError(f"{directory / CONFIG} is not that of an lstmlm model (its format is {config.get('format')!r})")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{directory} has format version {config.get('format_version')!r}; this lstmlm reads version {FORMAT_VERSION}"
+        )
+    for section in ("model", "tokenizer", "training"):
+        if not isinstance(config.get(section), dict):
+            raise ArtefactError(f"{directory / CONFIG} has no section {section!r}")
+    about_tokenizer = dict(config["tokenizer"])
+    derived = {name: about_tokenizer.pop(name, None) for name in ("documents", "lossless", "eos", "unk")}
+    tokenizer_config = from_mapping(TokenizerConfig, about_tokenizer, str(directory / CONFIG))
+    tokenizer = Tokenizer.load(_read(directory / TOKENIZER), tokenizer_config)
+    model_config = from_mapping(ModelConfig, config["model"], str(directory / CONFIG))
+    if (tokenizer.vocabulary_size, tokenizer.eos) != (model_config.vocabulary_size, derived["eos"]):
+        raise ArtefactError(
+            f"{directory}: {TOKENIZER} has {tokenizer.vocabulary_size:,} symbols, which is not what {CONFIG} says"
+        )
+    with torch.device("meta"):
+        model = LanguageModel(model_config)
+    expected = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
+    tensors = read_tensors(directory / WEIGHTS, expected)
+    model = LanguageModel(model_config)
+    restore_weights(model, tensors)
+    digest = read_json(directory / MANIFEST)["files"][WEIGHTS]["sha256"]
+    return LoadedModel(
+        directory, model.to(device).eval(), tokenizer, str(derived["documents"]), config["training"], sha256=digest
+    )
+
+
+def resolve_model(path: Path) -> Path:
+    """The model directory that `path` names: itself, or a run's best (else newest) model."""
+    if path.is_file() and path.suffix in _PICKLES:
+        raise ArtefactError(f"{path} may carry code, and is not loaded; expected a model directory with {WEIGHTS}")
+    if not path.is_dir():
+        raise UsageError(f"{path} does not exist" if not path.exists() else f"{path} is a file; expected a model directory")
+    if (path / MANIFEST).exists() or (path / CONFIG).exists():
+        return path
+    best = path / BEST
+    if best.is_symlink():
+        target = best.readlink()
+        if len(target.parts) != 1 or not best.is_dir():
+            raise ArtefactError(f"{best} does not point to a model inside {path}")
+        return path / target
+    steps = step_directories(path)
+    if steps:
+        return steps[0]
+    if (path / RUN_FILE).exists():
+        raise ArtefactError(f"{path} is a run without a model yet; let it train, or continue it with --resume")
+    if any(file.suffix in _PICKLES for file in path.iterdir()):
+        raise ArtefactError(f"{path} holds pickled weights, which may carry code and are not loaded; expected {WEIGHTS}")
+    raise ArtefactError(f"{path} is not a model: it has no {CONFIG}")
+
+
+def named_weights(model: LanguageModel) -> dict[str, Tensor]:
+    """The weights under the names of the file format (`rnn.0.weight_ih` for `rnn.layers.0.weight_ih`)."""
+    return {name.replace("rnn.layers.", "rnn."): weight for name, weight in model.state_dict().items()}
+
+
+def restore_weights(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy `tensors` into the model, keeping how its own are laid out in memory."""
+    with torch.no_grad():
+        for name, weight in named_weights(model).items():
+            weight.copy_(tensors[name])
+
+
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a safetensors file."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file; with `expected`, names and shapes must be exactly those and all of them float32.
+
+    Raises:
+        ArtefactError: it is something else; nothing large was allocated.
+    """
+    data = _read(path)
+    _check_safetensors(path, data, expected)
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ArtefactError(f"{path} is damaged: {error}") from error
+
+
+def _check_safetensors(path: Path, data: bytes, expected: Mapping[str, tuple[int, ...]] | None) -> None:
+    looks = {
+        b"\x80": "a pickle",
+        b"PK\x03\x04": "a zip archive (as torch.save writes)",
+        b"version https://git-lfs": "a Git LFS pointer",
+    }
+    looks |= {b"<!DOCTYPE": "an HTML page", b"<html": "an HTML page"}
+    for start, kind in looks.items():
+        if data.startswith(start) and data[8:9] != b"{":
+            raise ArtefactError(f"{path} is {kind}, not a safetensors file; it is not loaded")
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
+        raise ArtefactError(f"{path} is not a safetensors file: its header claims {length:,} of {len(data):,} bytes")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        found = {name: (about["dtype"], tuple(about["shape"])) for name, about in header.items() if name != "__metadata__"}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ArtefactError(f"{path} has a damaged header: {error}") from error
+    if expected is None:
+        return
+    for name in sorted({*expected, *found}):
+        wanted = ("F32", expected[name]) if name in expected else None
+        if found.get(name) != wanted:
+            raise ArtefactError(f"{path}: tensor {name} is {_show(found.get(name))}; {CONFIG} asks for {_show(wanted)}")
+
+
+def _show(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return "absent" if tensor is None else f"{tensor[0]} {list(tensor[1])}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:09d}"
+
+
+def step_directories(run: Path) -> list[Path]:
+    """Checkpoints of a run, the newest (by step number) first."""
+    return sorted((path for path in run.glob("step-*") if path.is_dir() and path.name[5:].isdecimal()), reverse=True)
+
+
+def newest_valid(run: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint whose manifest verifies, and the damaged ones passed over, now renamed `corrupt-*`."""
+    damaged: list[Path] = []
+    for directory in step_directories(run):
+        try:
+            verify(directory)
+            return directory, damaged
+        except ArtefactError:
+            damaged.append(set_aside(directory))
+    return None, damaged
+
+
+def save_step(run: Path, step: int, files: Mapping[str, bytes], *, best: bool) -> Path:
+    """Publish a checkpoint, move `best` to it if it is, then drop all but the two newest and the best."""
+    directory = run / step_name(step)
+    publish(directory, files)
+    if best:
+        point(run / BEST, directory)
+    keep = {path.name for path in step_directories(run)[:2]} | {best_step(run)}
+    for path in step_directories(run):
+        if path.name not in keep:
+            discard(path)
+    return directory
+
+
+def best_step(run: Path) -> str | None:
+    """The name of the step directory that `best` points to."""
+    link = run / BEST
+    return link.readlink().name if link.is_symlink() else None

@@ -1,0 +1,92 @@
+"""What the commands share: stdout for data, stderr for people, errors as one or two lines, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+DEBUG = "LSTMLM_DEBUG"
+WIDTH_WITHOUT_TERMINAL = 100
+
+
+def errors_console() -> Console:
+    """stderr, for progress, warnings and errors."""
+    return _console(stderr=True)
+
+
+def data_console() -> Console:
+    """stdout, for what a command was asked for."""
+    return _console(stderr=False)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is None:  # closed by the caller
+        stream = open(os.devnull, "w", encoding="utf-8")
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=not stream.isatty())
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    click.echo(message, err=True)
+
+
+def safe(text: str) -> str:
+    """`text` for stdout: as it is into a pipe or file, with control characters made visible on a terminal."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        from lstmlm.report.terminal import visible
+
+        return visible(text)
+    return text
+
+
+def write(text: str) -> None:
+    """Text on stdout, at once."""
+    click.echo(text, nl=False)
+
+
+@contextmanager
+def token_progress(label: str) -> Iterator[ProgressBar]:
+    """A bar on a terminal's stderr, nothing elsewhere."""
+    bar = ProgressBar(label)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class ProgressBar:
+    """Shown after the first second, so that quick work stays quiet."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._progress: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._progress is None:
+            console = errors_console()
+            if not console.is_terminal:
+                return
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=console, transient=True)
+            self._task = self._progress.add_task(self._label, total=total)
+            self._progress.start()
+        self._progress.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()

@@ -1,0 +1,48 @@
+"""`lstmlm demo`: from nothing to next words in two minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+DEMO_SECONDS = 90
+SENTENCES = (
+    "I like to eat pizza, but I also enjoy ",
+    "Can you send me the ",
+    "We should leave before the ",
+    "She put the keys on the ",
+    "Thank you so much for your ",
+    "On Saturday morning we went to the ",
+)
+
+
+@click.command("demo")
+@click.option("-o", "--output", "run", metavar="RUN", type=Path, help="Run directory.  [default: a new checkpoints/demo]")
+def demo_command(run: Path | None) -> None:
+    """Train on the built-in corpus for about 90 seconds, report, and complete a few sentences."""
+    from lstmlm.checkpoint import load_model
+    from lstmlm.cli.console import data_console, errors_console
+    from lstmlm.cli.train import default_options
+    from lstmlm.cli.training_run import run_training
+    from lstmlm.completion import complete
+    from lstmlm.generation import Session
+    from lstmlm.report.terminal import next_words_report
+
+    run = run or _free_name(Path("checkpoints") / "demo")
+    errors_console().print(
+        f"Training on everyday English for {DEMO_SECONDS} seconds; Ctrl-C stops and keeps what is learned.\n"
+    )
+    run_training(run, default_options(("everyday",), budget=float(DEMO_SECONDS)), resume=False)
+    session = Session(load_model(run))
+    console = data_console()
+    console.print("\nThe most likely next words:\n")
+    console.print(next_words_report([complete(session, sentence) for sentence in SENTENCES]))
+    errors_console().print(f"\nType with it yourself:  lstmlm repl {run}")
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (name := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return name

@@ -1,0 +1,67 @@
+"""`lstmlm eval`: how well a model predicts a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lstmlm.cli.console import data_console, token_progress, write
+from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
+
+
+@click.command("eval")
+@click.argument("model", metavar="MODEL")
+@click.argument("texts", metavar="[TEXT...]", nargs=-1)
+@click.option(
+    "--split", type=click.Choice(SPLITS), help="Of the training source, or of a TEXT that has splits.  [default: test]"
+)
+@click.option("--mode", type=click.Choice(MODES), default="stream", show_default=True, help="Where the state is reset.")
+@click.option("--documents", type=click.Choice(DOCUMENT_RULES), help="What ends a document.  [default: as in training]")
+@click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
+@click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write the figures as JSON; - prints them, and nothing else.")
+def eval_command(
+    model: str,
+    texts: tuple[str, ...],
+    split: str | None,
+    mode: str,
+    documents: str | None,
+    encoding_errors: str | None,
+    text_field: str | None,
+    threads: int | None,
+    json_path: str | None,
+) -> None:
+    """Perplexity and accuracy of MODEL on TEXT, exactly: every token is a target once.
+
+    Without TEXT, the test split of the training source. Several TEXTs give one pooled result, the state reset between them.
+    """
+    from lstmlm.checkpoint import load_model
+    from lstmlm.config import CorpusConfig, RuntimeConfig, from_mapping, updated
+    from lstmlm.corpus import open_corpus, open_texts
+    from lstmlm.evaluation import evaluate
+    from lstmlm.report.terminal import evaluation_report
+    from lstmlm.runtime import choose_runtime
+    from lstmlm.storage import to_json, write_atomic
+
+    choose_runtime(RuntimeConfig(device="cpu", precision="fp32", threads=threads), "lstm")
+    loaded = load_model(model)
+    recorded = loaded.training.get("corpus") or {"documents": loaded.documents}
+    config = from_mapping(CorpusConfig, recorded, f"{loaded.path}/config.json")
+    config = updated(config, documents=documents, encoding_errors=encoding_errors, text_field=text_field)
+    if texts:
+        corpus, wanted = open_texts(texts, config, split), "test"
+    elif sources := loaded.training.get("sources"):
+        corpus, wanted = open_corpus(sources, config), split or "test"
+    else:
+        raise click.UsageError(f"{model} does not know what it was trained on; expected a TEXT")
+    with token_progress("scoring") as progress:
+        result = evaluate(loaded, corpus, wanted, mode=mode, progress=progress)
+    data = to_json(result)
+    if json_path == "-":
+        write(data.decode())
+        return
+    if json_path is not None:
+        write_atomic(Path(json_path), data)
+    data_console().print(evaluation_report(result))

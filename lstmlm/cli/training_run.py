@@ -1,0 +1,156 @@
+"""A training run as a person sees it: what is about to happen, how far it is, how good the model became."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lstmlm.checkpoint import load_model
+from lstmlm.cli.console import data_console, errors_console, token_progress
+from lstmlm.config import CorpusConfig
+from lstmlm.corpus import open_corpus
+from lstmlm.evaluation import evaluate
+from lstmlm.report.terminal import counts_table, evaluation_report
+from lstmlm.runtime import stop_on_signals
+from lstmlm.scoring import perplexity
+from lstmlm.training import RunOptions, train
+from lstmlm.training.events import Ended, Event, Prepared, RolledBack, Stepped, Tokenizing, Validated, Warned
+
+if TYPE_CHECKING:
+    from lstmlm.token_store import TokenStore
+
+
+def default_run(sources: Sequence[str]) -> Path:
+    """checkpoints/<source's name>"""
+    from lstmlm.corpus import source_name
+
+    return Path("checkpoints") / (source_name(sources) if sources else "run")
+
+
+def run_training(run: Path, options: RunOptions, *, resume: bool) -> None:
+    """Train, showing progress on stderr; then the best model's report on the test split, on stdout."""
+    console = errors_console()
+    ended = False
+    with stop_on_signals() as stop, _Display(console) as display:
+        for event in train(run, options, resume=resume, stop=stop):
+            display.show(event)
+            ended = ended or isinstance(event, Ended)
+    if ended:
+        report_best(run, console)
+
+
+def report_best(run: Path, console: Console) -> None:
+    """The figures of the run's best model on text it has not seen."""
+    loaded = load_model(run)
+    corpus = open_corpus(loaded.training["sources"], _corpus_config(loaded.training))
+    split = "test" if "test" in corpus.splits else "valid"
+    console.print(f"\n{loaded.path} on the {split} split:")
+    with token_progress(f"scoring {split}") as progress:
+        result = evaluate(loaded, corpus, split, progress=progress)
+    data_console().print(evaluation_report(result))
+    console.print(f"\nNow type with it:  lstmlm repl {run}")
+
+
+def _corpus_config(training: Any) -> CorpusConfig:
+    from lstmlm.config import from_mapping
+
+    return from_mapping(CorpusConfig, training["corpus"], "config.json")
+
+
+class _Display:
+    """Events on stderr: a live line on a terminal, one line for each validation elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bytes_per_token = math.nan
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("reading", total=None, figures="")
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Draw one event."""
+        if isinstance(event, Tokenizing):
+            figures = f"{event.tokens:,} tokens"
+            self._progress.update(self._task, description=f"tokenizing {event.split}", figures=figures)
+        elif isinstance(event, Prepared):
+            self._header(event)
+            self._progress.update(self._task, description="training", total=1.0, figures="")
+        elif isinstance(event, Stepped):
+            speed = f"{event.tokens_per_second:,.0f} tokens/s"
+            figures = f"loss {event.loss:.3f}  perplexity {perplexity(event.loss, 1):,.1f}  {speed}"
+            self._progress.update(self._task, completed=event.done, figures=figures)
+        elif isinstance(event, Validated):
+            self._console.print(self._validation(event))
+        elif isinstance(event, Warned):
+            self._console.print(f"note: {event.message}")
+        elif isinstance(event, RolledBack):
+            self._console.print(f"went back to step {event.step} with half the learning rate: {event.symptom}")
+        elif isinstance(event, Ended):
+            reason = "no more progress" if event.early else "done"
+            self._console.print(
+                f"{reason} after {event.seconds:,.0f} s, {event.step:,} steps; best at step {event.best_step:,}, "
+                f"perplexity {perplexity(event.loss, 1):,.2f} per token"
+            )
+
+    def _header(self, event: Prepared) -> None:
+        config, batches = event.model.config, event.batches
+        self._console.print(counts_table({split: _counts(store) for split, store in event.stores.items()}))
+        valid = event.stores["valid"]
+        self._bytes_per_token = valid.text.bytes / valid.tokens.tokens
+        unknown = "".join(
+            f", {store.tokens.tokens_unknown / store.tokens.tokens:.2%} unknown in {split}"
+            for split, store in event.stores.items()
+            if store.tokens.tokens_unknown
+        )
+        self._console.print(f"tokenizer  {event.tokenizer.kind}, {event.tokenizer.vocabulary_size:,} symbols{unknown}")
+        shape = f"{config.num_layers} x {config.hidden_size} {config.cell}, {config.input}"
+        shape += f" {config.embedding_size}" if config.input == "embedding" else ""
+        self._console.print(
+            f"model      {shape}{', tied' if config.tied else ''}: {event.model.num_parameters:,} parameters"
+        )
+        length = f"{event.total_steps:,} steps" if event.total_steps else "by the clock"
+        self._console.print(
+            f"training   {length}, {batches.windows_per_epoch:,} an epoch, of {batches.batch_size} x {batches.window} "
+            f"tokens; {event.runtime.device.type}, {event.runtime.precision} ({event.runtime.reason})"
+        )
+        if event.resumed_at is not None:
+            self._console.print(f"continuing from step {event.resumed_at:,}")
+        self._console.print(f"run        {event.run}")
+
+    def _validation(self, event: Validated) -> str:
+        bits = event.loss / math.log(2) / self._bytes_per_token
+        mark = "  best" if event.best else ""
+        return (
+            f"{event.done:4.0%}  {event.seconds:7.1f} s  epoch {event.epoch:<3} step {event.step:<7,} validation: "
+            f"loss {event.loss:.4f}  perplexity {perplexity(event.loss, 1):,.2f}  {bits:.4f} bits per byte{mark}"
+        )
+
+
+def _counts(store: TokenStore) -> dict[str, int]:
+    text = store.text
+    return {
+        "tokens": store.tokens.tokens,
+        "tokens_unknown": store.tokens.tokens_unknown,
+        "bytes": text.bytes,
+        "words": text.words,
+        "lines": text.lines,
+        "documents": text.documents,
+    }

@@ -1,0 +1,281 @@
+"""Settings, one small frozen dataclass per owner; standard library only, so that `--help` can show defaults without torch.
+
+Every class checks itself when made and raises `UsageError` naming the field, the value and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from lstmlm.errors import ArtefactError, UsageError
+
+DOCUMENT_RULES = ("file", "blank-line")
+ENCODING_ERRORS = ("strict", "replace")
+SPLITS = ("train", "valid", "test")
+TOKENIZERS = ("bpe", "word", "char", "byte")
+NORMALIZATIONS = ("none", "nfc", "nfkc")
+CELLS = ("lstm", "gru", "rnn")
+INPUTS = ("embedding", "one-hot")
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+SCHEDULES = ("linear", "cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+MODES = ("stream", "document", "line")
+
+Config = TypeVar("Config")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not (math.isfinite(value) and value >= least):
+        raise UsageError(f"{name} is {value}; expected a number of at least {least}")
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{name} is {value}; expected a number above 0")
+
+
+def _fraction(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise UsageError(f"{name} is {value}; expected a number from 0 up to, but not including, 1")
+
+
+def from_mapping(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """Build a config from a JSON object read from disk; unknown, missing or bad entries are an `ArtefactError`."""
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise ArtefactError(f"{where}: unknown setting {unknown[0]!r}; was it written by a newer version?")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return kind(**given)
+    except (TypeError, UsageError) as error:
+        raise ArtefactError(f"{where}: {error}") from error
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The config as a plain dictionary, ready for JSON."""
+    return asdict(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """How text becomes documents and splits."""
+
+    documents: str | None = None
+    """What ends a document: its `file`, or also a `blank-line`; `None` is the source's own rule."""
+    text_field: str = "text"
+    split: tuple[int, ...] = (90, 5, 5)
+    """Weights of train, valid and test where a source has no splits of its own."""
+    encoding_errors: str = "strict"
+
+    def __post_init__(self) -> None:
+        if self.documents is not None:
+            _one_of("documents", self.documents, DOCUMENT_RULES)
+        _one_of("encoding_errors", self.encoding_errors, ENCODING_ERRORS)
+        if len(self.split) != len(SPLITS) or min(self.split) < 0 or 0 in self.split[:2]:
+            given = "/".join(map(str, self.split))
+            raise UsageError(f"split is {given}; expected TRAIN/VALID/TEST, such as 90/5/5 or 90/10/0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """How text becomes ids. `None` leaves the choice to the kind (see `tokenizer.py`)."""
+
+    kind: str = "bpe"
+    vocabulary_size: int | None = None
+    min_count: int | None = None
+    normalization: str = "none"
+    lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("tokenizer", self.kind, TOKENIZERS)
+        _one_of("normalization", self.normalization, NORMALIZATIONS)
+        if self.min_count is not None:
+            _at_least("min_count", self.min_count, 1)
+        if self.vocabulary_size is not None:
+            if self.kind == "byte":
+                raise UsageError("vocabulary size does not apply to bytes: there are always 257 symbols")
+            least = {"bpe": 258, "word": 3, "char": 3}[self.kind]
+            _at_least(f"vocabulary size of {self.kind}", self.vocabulary_size, least)
+        if self.min_count is not None and self.kind in ("bpe", "byte"):
+            raise UsageError(f"min count does not apply to {self.kind}: it has no unknown symbol")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a language model. Dropout is a probability and only acts in training."""
+
+    vocabulary_size: int = 257
+    """In training, replaced by the tokenizer's."""
+    cell: str = "lstm"
+    input: str = "embedding"
+    embedding_size: int = 256
+    hidden_size: int = 256
+    num_layers: int = 1
+    tied: bool = True
+    softmax: str = "full"
+    residual: bool = False
+    dropout_input: float = 0.0
+    dropout_hidden: float = 0.0
+    dropout_output: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("cell", self.cell, CELLS)
+        _one_of("input", self.input, INPUTS)
+        _one_of("softmax", self.softmax, ("full",))
+        for name in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("dropout_input", "dropout_hidden", "dropout_output"):
+            _fraction(name, getattr(self, name))
+        if self.tied and self.input == "one-hot":
+            raise UsageError("tied weights need an embedding to tie to; one-hot input has none (use --no-tied)")
+
+    @property
+    def input_size(self) -> int:
+        """Width of what layer 0 reads: E for an embedding, V for one-hot vectors."""
+        return self.vocabulary_size if self.input == "one-hot" else self.embedding_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where the arithmetic runs. Never part of a model: the same weights may move between machines."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("device", self.device, DEVICES)
+        _one_of("precision", self.precision, PRECISIONS)
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. Exactly one of `budget` (seconds), `epochs` and `steps` says for how long."""
+
+    budget: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 16
+    """Streams read side by side."""
+    window: int = 64
+    """Time steps between two truncations of backpropagation (Williams & Peng 1990)."""
+    optimizer: str = "adamw"
+    learning_rate: float = 5e-3
+    momentum: float = 0.9
+    """SGD's and RMSprop's momentum; Adam's and AdamW's beta1."""
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it (Pascanu et al. 2013)."""
+    schedule: str = "linear"
+    warmup: float = 0.05
+    """Part of the run, from 0 to 1, over which the learning rate rises to its peak."""
+    seed: int = 1
+    validate_every: int | None = None
+    """Steps; by default every epoch, or about twenty times in a time budget."""
+    patience: int = 5
+    """Validations without a better result after which training stops early; 0 never stops early."""
+    checkpoint_every: str = "60s"
+    """Steps (`500`) or seconds (`60s`, `5m`)."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UsageError(f"expected exactly one of budget, epochs and steps; got {' and '.join(given) or 'none'}")
+        _positive(given[0], getattr(self, given[0]))
+        for name in ("batch_size", "window"):
+            _at_least(name, getattr(self, name), 1)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        for name in ("learning_rate", "clip"):
+            _positive(name, getattr(self, name))
+        for name in ("momentum", "beta2", "warmup"):
+            _fraction(name, getattr(self, name))
+        for name in ("weight_decay", "patience", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        if self.validate_every is not None:
+            _at_least("validate_every", self.validate_every, 1)
+        parse_interval(self.checkpoint_every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is drawn. The order of application is that of the fields (see `sampling.py`)."""
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    """0 always takes the most likely token."""
+    top_k: int = 0
+    """0 keeps all."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("repetition_penalty", self.repetition_penalty)
+        _at_least("temperature", self.temperature, 0)
+        _at_least("top_k", self.top_k, 0)
+        if not 0.0 < self.top_p <= 1.0:
+            raise UsageError(f"top_p is {self.top_p}; expected a number above 0 and up to 1")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise UsageError(f"min_p is {self.min_p}; expected a number from 0 to 1")
+
+
+_MODEL_BY_KIND: dict[str, dict[str, Any]] = {
+    "bpe": {"embedding_size": 256, "hidden_size": 512, "dropout_input": 0.15, "dropout_output": 0.15},
+    "word": {"embedding_size": 256, "hidden_size": 512, "dropout_input": 0.2, "dropout_output": 0.3},
+    "char": {"embedding_size": 128, "hidden_size": 512, "num_layers": 2, "dropout_hidden": 0.2, "dropout_output": 0.3},
+    "byte": {"embedding_size": 128, "hidden_size": 512, "num_layers": 2, "dropout_hidden": 0.2, "dropout_output": 0.3},
+}
+_TRAINING_BY_KIND: dict[str, dict[str, Any]] = {
+    "bpe": {"batch_size": 16, "window": 48, "learning_rate": 1e-2},
+    "word": {"batch_size": 32, "window": 48, "learning_rate": 5e-3},
+    "char": {"batch_size": 32, "window": 96, "learning_rate": 4e-3},
+    "byte": {"batch_size": 32, "window": 96, "learning_rate": 4e-3},
+}
+
+
+def model_defaults(kind: str, input: str) -> ModelConfig:
+    """A good model for minutes on a CPU, by kind of tokenizer; weights are tied where there is an embedding to tie to."""
+    return ModelConfig(input=input, tied=input == "embedding", **_MODEL_BY_KIND[kind])
+
+
+def training_defaults(kind: str, budget: float) -> TrainConfig:
+    """Settings that go with `model_defaults`, for `budget` seconds."""
+    return TrainConfig(budget=budget, **_TRAINING_BY_KIND[kind])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m`, `1.5h`; anything else is a `UsageError`."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    number = text if unit is None else text[:-1]
+    try:
+        seconds = float(number) * (unit or 1.0)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a duration; expected seconds, or a number with s, m or h, such as 10m") from None
+    _positive("duration", seconds)
+    return seconds
+
+
+def parse_interval(text: str) -> tuple[int | None, float | None]:
+    """`500` is (500 steps, None); `60s` is (None, 60 seconds)."""
+    if text.isdecimal():
+        _at_least("interval in steps", int(text), 1)
+        return int(text), None
+    return None, parse_duration(text)
+
+
+def updated(config: Config, **changes: Any) -> Config:
+    """A copy of `config` with every change that is not None."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(config, **given)  # type: ignore[type-var]

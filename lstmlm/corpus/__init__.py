@@ -1,0 +1,214 @@
+"""Text in: files, folders, compressed files, built-in corpora, tables and hub data sets -> documents per split.
+
+    reading     bytes -> text by the text policy, text -> documents
+    tables      .jsonl, .csv, .parquet and hub data sets -> documents
+    splitting   train, valid and test for a source that has no splits of its own
+    survey      counts, hashes, overlap between splits
+
+`open_corpus` is the door: it looks at each source's name, finds its splits or plans them, and reads nothing into memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lstmlm.config import SPLITS, CorpusConfig
+from lstmlm.corpus.reading import COMPRESSED, Piece, into_documents, read_text
+from lstmlm.corpus.splitting import plan_split
+from lstmlm.corpus.survey import Overlap, Survey, TextCounts, measure_overlap, survey
+from lstmlm.corpus.tables import HUB_PREFIX, TABLES, hub_splits, read_hub, read_table
+from lstmlm.errors import DataError, UsageError
+
+__all__ = [
+    "Corpus",
+    "Overlap",
+    "Piece",
+    "Survey",
+    "TextCounts",
+    "built_in_corpora",
+    "measure_overlap",
+    "open_corpus",
+    "open_texts",
+    "source_name",
+    "survey",
+]
+
+Read = Callable[[], Iterator[Piece]]
+
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst", ".tex", ".tokens", ".raw")
+_SPLIT_NAMES = {
+    "train": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Named splits, each a list of readers that can be read again and again."""
+
+    names: tuple[str, ...]
+    """The sources, as given."""
+    config: CorpusConfig
+    parts: dict[str, list[Read]]
+    """For each split, one reader for each source."""
+
+    @property
+    def name(self) -> str:
+        """A short name, fit for a directory: `everyday`, `novel+letters`."""
+        return source_name(self.names)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those of train, valid and test that hold any text."""
+        return tuple(split for split in SPLITS if self.parts.get(split))
+
+    def sources(self, split: str) -> Iterator[Iterator[Piece]]:
+        """The text of `split`, source by source; an error where a source holds nothing but white space."""
+        if split not in self.splits:
+            raise UsageError(f"{self.name} has no {split} split; it has {', '.join(self.splits)}")
+        for read in self.parts[split]:
+            yield self._not_empty(read(), split)
+
+    def pieces(self, split: str) -> Iterator[Piece]:
+        """All text of `split`, one document after the other."""
+        for source in self.sources(split):
+            yield from source
+
+    def _not_empty(self, pieces: Iterator[Piece], split: str) -> Iterator[Piece]:
+        empty = True
+        for piece in pieces:
+            empty = empty and not piece.text.strip()
+            yield piece
+        if empty:
+            raise DataError(f"the {split} text of {self.name} is empty, or only white space; expected some text")
+
+
+def built_in_corpora() -> dict[str, Path]:
+    """The corpora that come with lstmlm, by name: beside the package in a wheel, beside it in a checkout."""
+    here = Path(__file__).parent
+    for folder in (here.parent / "corpora", here.parent.parent / "corpora"):
+        if folder.is_dir():
+            return {path.parent.name: path.parent for path in sorted(folder.glob("*/train.txt"))}
+    return {}
+
+
+def open_corpus(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig | None = None) -> Corpus:
+    """Open training text: each source's own splits, or 90/5/5 (`config.split`) cut from it.
+
+    Raises:
+        UsageError: a source that does not exist or is of no known kind.
+        DataError: a source that cannot be read, or is too small to cut.
+        StorageError: a hub data set that cannot be reached.
+    """
+    names = _names(sources)
+    config = _with_document_rule(names, config or CorpusConfig())
+    parts: dict[str, list[Read]] = {split: [] for split in SPLITS}
+    for name in names:
+        found = _own_splits(name, config)
+        if "valid" not in found:
+            whole = found.pop("train")
+            weights = config.split if "test" not in found else (*config.split[:2], 0)
+            plan = plan_split(whole, weights, name)
+            found |= {split: partial(plan.part, whole, split) for split in SPLITS if split not in found and plan.has(split)}
+        for split, read in found.items():
+            parts[split].append(read)
+    return Corpus(tuple(names), config, parts)
+
+
+def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, split: str | None) -> Corpus:
+    """Open text to evaluate: everything a source holds, or where it has splits of its own, `split` (default test).
+
+    The result has all of it under `test`, one part for each source.
+    """
+    parts: list[Read] = []
+    names = _names(sources)
+    for name in names:
+        found = _own_splits(name, config)
+        wanted = split or ("test" if len(found) > 1 else "train")
+        if len(found) == 1 and split not in (None, "train"):
+            raise UsageError(f"{name} has no splits, so there is no {split} to choose; leave --split away to take all of it")
+        if wanted not in found:
+            raise UsageError(f"{name} has no {wanted} split; it has {', '.join(found)}")
+        parts.append(found[wanted])
+    return Corpus(tuple(names), config, {"test": parts})
+
+
+def _names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
+    if not sources:
+        raise UsageError("expected at least one source: a file, a folder, everyday, or hf:OWNER/NAME")
+    return [os.fspath(source) for source in sources]
+
+
+def source_name(names: Sequence[str]) -> str:
+    """The sources' names without folders and suffixes, joined by `+`."""
+    return "+".join(dict.fromkeys(map(_stem, names)))
+
+
+def _stem(name: str) -> str:
+    if name.startswith(HUB_PREFIX):
+        return name.removeprefix(HUB_PREFIX).partition(":")[0].rpartition("/")[2]
+    path = Path(name)
+    while path.suffix.lower() in (*COMPRESSED, *TABLES, *TEXT_SUFFIXES):
+        path = path.with_suffix("")
+    return path.name or Path(name).resolve().name
+
+
+def _with_document_rule(names: Sequence[str], config: CorpusConfig) -> CorpusConfig:
+    if config.documents is not None:
+        return config
+    built_in = any(not Path(name).exists() and name in built_in_corpora() for name in names)
+    return replace(config, documents="blank-line" if built_in else "file")
+
+
+def _own_splits(name: str, config: CorpusConfig) -> dict[str, Read]:
+    """A reader for each split that the source itself has; a source without splits is all `train`."""
+    if name.startswith(HUB_PREFIX):
+        return {ours: partial(read_hub, name, theirs, config.text_field) for ours, theirs in hub_splits(name).items()}
+    path = Path(name)
+    if not path.exists() and name in built_in_corpora():
+        path = built_in_corpora()[name]
+    if path.is_dir():
+        return _folder_splits(path, config)
+    if not path.exists():
+        raise UsageError(f"{name} does not exist, and is no built-in corpus ({', '.join(built_in_corpora())})")
+    return {"train": _file_reader([path], config)}
+
+
+def _folder_splits(folder: Path, config: CorpusConfig) -> dict[str, Read]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_text(path.relative_to(folder))]
+    splits: dict[str, list[Path]] = {}
+    for path in files:
+        if path.parent == folder:
+            named = [_SPLIT_NAMES[part] for part in path.name.lower().split(".")[:-1] if part in _SPLIT_NAMES]
+            if len(named) == 1:
+                splits.setdefault(named[0], []).append(path)
+    if "train" in splits:
+        return {split: _file_reader(splits[split], config) for split in SPLITS if split in splits}
+    if not files:
+        raise DataError(f"{folder} holds no text files; expected {' '.join(TEXT_SUFFIXES)}, plain or {' '.join(COMPRESSED)}")
+    return {"train": _file_reader(files, config)}
+
+
+def _is_text(path: Path) -> bool:
+    plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and plain.suffix.lower() in (*TEXT_SUFFIXES, *TABLES)
+
+
+def _file_reader(paths: Sequence[Path], config: CorpusConfig) -> Read:
+    def read() -> Iterator[Piece]:
+        for path in paths:
+            if path.suffix in TABLES:
+                yield from read_table(path, config.text_field)
+            else:
+                yield from into_documents(read_text(path, config.encoding_errors), config.documents or "file")
+
+    return read

@@ -1,0 +1,130 @@
+"""What a text amounts to (counts, hash), and how much of a held-out text also stands in the training text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmlm.corpus.reading import Piece
+
+NGRAM = 13
+"""Words of a shared sequence that counts as the same text (the length used for GPT-3, Brown et al. 2020, appendix C)."""
+_SHORTEST_LINE = 5
+"""Words of the shortest line that counts: "Thank you." stands in every text."""
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """The size of a text after the text policy; `words` are runs between white space."""
+
+    bytes: int = 0
+    chars: int = 0
+    words: int = 0
+    lines: int = 0
+    documents: int = 0
+    replaced: int = 0
+    """U+FFFD characters: bytes that were not UTF-8 and read with `--encoding-errors replace`, or so written in the text."""
+    sha256: str = ""
+
+
+class Survey:
+    """Counts text as it passes by; several texts can be surveyed as one."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._counts = dict.fromkeys(("bytes", "chars", "words", "lines", "documents", "replaced"), 0)
+
+    def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Yield the pieces on, counting each."""
+        open_line = False
+        counts = self._counts
+        for piece in pieces:
+            text = piece.text + piece.separator
+            encoded = text.encode()
+            self._digest.update(encoded)
+            counts["bytes"] += len(encoded)
+            counts["chars"] += len(text)
+            counts["words"] += len(text.split())
+            counts["lines"] += text.count("\n")
+            counts["documents"] += piece.ends_document
+            counts["replaced"] += text.count("\ufffd")
+            if text:
+                open_line = not text.endswith("\n")
+            if piece.ends_document and open_line:
+                counts["lines"] += 1
+                open_line = False
+            yield piece
+
+    @property
+    def counts(self) -> TextCounts:
+        return TextCounts(**self._counts, sha256=self._digest.hexdigest())
+
+
+def survey(pieces: Iterable[Piece]) -> TextCounts:
+    """Read everything once and count it."""
+    watcher = Survey()
+    for _ in watcher.watch(pieces):
+        pass
+    return watcher.counts
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Parts, from 0 to 1, of a held-out text that also stand in the training text."""
+
+    lines: float
+    """Of its lines of at least five words, those that stand there exactly."""
+    ngrams: float
+    """Of its sequences of 13 words, those that stand there exactly."""
+
+
+def measure_overlap(held_out: Iterable[Piece], training: Iterable[Piece]) -> Overlap:
+    """How much of `held_out` stands in `training`. Memory grows with the held-out text only."""
+    texts = [piece.text for piece in held_out]
+    lines = _Sought(_line_hashes(text) for text in texts)
+    ngrams = _Sought(_ngram_hashes(text) for text in texts)
+    for piece in training:
+        lines.look_in(_line_hashes(piece.text))
+        ngrams.look_in(_ngram_hashes(piece.text))
+    return Overlap(lines=lines.found, ngrams=ngrams.found)
+
+
+class _Sought:
+    """A set of hashes, with a mark for each that was found elsewhere."""
+
+    def __init__(self, hashes: Iterable[NDArray[np.int64]]) -> None:
+        self._values, self._counts = np.unique(np.concatenate([_EMPTY, *hashes]), return_counts=True)
+        self._seen = np.zeros(len(self._values), bool)
+
+    def look_in(self, hashes: NDArray[np.int64]) -> None:
+        if len(self._values) and len(hashes):
+            places = np.minimum(np.searchsorted(self._values, hashes), len(self._values) - 1)
+            self._seen[places[self._values[places] == hashes]] = True
+
+    @property
+    def found(self) -> float:
+        """The part found, from 0 to 1, each hash counted as often as it occurs."""
+        return float(self._counts[self._seen].sum() / max(1, self._counts.sum()))
+
+
+_EMPTY: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+def _line_hashes(text: str) -> NDArray[np.int64]:
+    return np.fromiter((hash(line) for line in text.split("\n") if len(line.split()) >= _SHORTEST_LINE), np.int64)
+
+
+def _ngram_hashes(text: str) -> NDArray[np.int64]:
+    """One hash for each sequence of 13 words: a polynomial in the words' own hashes, modulo 2^64."""
+    words = np.fromiter(map(hash, text.split()), np.int64)
+    count = len(words) - NGRAM + 1
+    if count <= 0:
+        return _EMPTY
+    total = np.zeros(count, np.int64)
+    for place in range(NGRAM):
+        total = total * np.int64(6364136223846793005) + words[place : place + count]  # Knuth's MMIX multiplier
+    return total

@@ -1,0 +1,146 @@
+"""Every figure of a report, as data: the JSON object of `lstmlm eval --json` and all that is drawn from it.
+
+A perplexity is exp(nats / count); both are in the result, with all counts, so that every figure can be recomputed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.config import MODES
+from lstmlm.corpus import Corpus, Survey, TextCounts
+from lstmlm.errors import UsageError
+from lstmlm.scoring import CHUNK, Scores, perplexity, score_segments
+from lstmlm.token_store import Ids, id_type
+
+SCHEMA = "lstmlm.eval/1"
+TOP = (1, 3, 5, 10)
+_RECIPROCAL_LIMIT = 10
+
+
+def evaluate(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    split: str = "test",
+    *,
+    mode: str = "stream",
+    chunk: int = CHUNK,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score all text of a split and report on it.
+
+    `mode` says where the state is reset: `stream` at the beginning of each source, `document` at each document, `line` at
+    each line. The tokens that are scored are the same in all three. `progress` gets (tokens done, tokens in all).
+
+    Raises:
+        UsageError: unknown mode or split.
+        DataError: the text is empty or not UTF-8.
+        DivergedError: a token has no finite probability.
+    """
+    if mode not in MODES:
+        raise UsageError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    began = time.monotonic()
+    segments, text = _segments(loaded, corpus, split, mode)
+    total = sum(map(len, segments))
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    scores = score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, chunk=chunk, ranks=True, progress=report)
+    ids_N: Ids = np.concatenate(segments)  # type: ignore[assignment]  # all of one type
+    return _figures(loaded, corpus, text, mode, ids_N, scores, time.monotonic() - began)
+
+
+def _segments(loaded: LoadedModel, corpus: Corpus, split: str, mode: str) -> tuple[list[Ids], TextCounts]:
+    """The ids of the text, cut where the state is reset."""
+    watcher = Survey()
+    dtype = id_type(loaded.tokenizer.vocabulary_size)
+    segments: list[Ids] = []
+    for part in corpus.sources(split):
+        ids: list[Ids] = []
+        ends: list[int] = []
+        length = 0
+        for encoded in loaded.tokenizer.encode_documents(watcher.watch(part)):
+            ids.append(np.asarray(encoded.ids, dtype=dtype))
+            found = encoded.line_ends if mode == "line" else encoded.document_ends if mode == "document" else []
+            ends += [length + end for end in found]
+            length += len(encoded.ids)
+        pieces = np.split(np.concatenate(ids), ends) if ids else []
+        segments += [piece for piece in pieces if len(piece)]
+    return segments, watcher.counts
+
+
+def _figures(
+    loaded: LoadedModel, corpus: Corpus, text: TextCounts, mode: str, ids_N: Ids, scores: Scores, seconds: float
+) -> dict[str, Any]:
+    tokenizer = loaded.tokenizer
+    nats, tokens = scores.nll_nats, len(scores.nats_N)
+    is_eos_N = ids_N == tokenizer.eos
+    is_unknown_N = np.zeros(tokens, bool) if tokenizer.unk is None else ids_N == tokenizer.unk
+    unknown = int(is_unknown_N.sum())
+    known_nats = math.fsum(scores.nats_N[~is_unknown_N])
+    assert scores.ranks_N is not None, "accuracy needs ranks"
+    ranks_N = scores.ranks_N
+    reciprocal = np.where(ranks_N <= _RECIPROCAL_LIMIT, 1.0 / ranks_N, 0.0)
+    return {
+        "schema": SCHEMA,
+        "model": {
+            "path": str(loaded.path),
+            "parameters": loaded.model.num_parameters,
+            "tokenizer": tokenizer.kind,
+            "vocabulary_size": tokenizer.vocabulary_size,
+            "sha256": loaded.sha256,
+        },
+        "text": {
+            "paths": list(corpus.names),
+            "sha256": text.sha256,
+            "bytes": text.bytes,
+            "chars": text.chars,
+            "words": text.words,
+            "lines": text.lines,
+            "documents": text.documents,
+        },
+        "protocol": {"mode": mode, "start": "eos", "precision": "fp32", "approximate": False},
+        "nll_nats": nats,
+        "tokens": tokens,
+        "tokens_eos": int(is_eos_N.sum()),
+        "tokens_unknown": unknown,
+        "perplexity": {
+            "token": _perplexity(nats, tokens),
+            "word": _perplexity(nats, text.words),
+            "word_with_eos": _perplexity(nats, text.words + text.lines),
+            "byte": _perplexity(nats, text.bytes),
+        },
+        "bits_per_byte": _ratio(nats / math.log(2), text.bytes),
+        "bits_per_char": _ratio(nats / math.log(2), text.chars),
+        "lossless": tokenizer.lossless and unknown == 0,
+        "oov": {
+            "rate": _ratio(unknown, tokens),
+            "including": _perplexity(nats, tokens),
+            "excluding": _perplexity(known_nats, tokens - unknown),
+            "adjusted": None,
+        },
+        "accuracy": {f"top{k}": _ratio(int((ranks_N <= k).sum()), tokens) for k in TOP},
+        "mrr10": _ratio(math.fsum(reciprocal), tokens),
+        "confidence95": None,
+        "rows": {},
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+    }
+
+
+def _ratio(numerator: float, denominator: int) -> float | None:
+    return numerator / denominator if denominator else None
+
+
+def _perplexity(nats: float, count: int) -> float | None:
+    """None where there is nothing to divide by, or the figure exceeds every float."""
+    value = perplexity(nats, count) if count else math.inf
+    return value if math.isfinite(value) else None

@@ -1,0 +1,161 @@
+"""A session with a model: read a text, look at what comes next, go back, let it write.
+
+T time, B batch, V vocabulary, H hidden, L layers
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lstmlm import sampling
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.config import SamplingConfig
+from lstmlm.errors import UsageError
+from lstmlm.model import State
+from lstmlm.runtime import one_thread
+from lstmlm.spelling import Spelling
+
+_READ_AT_ONCE = 512
+_KEPT_SNAPSHOTS = 256
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the model remembers of the first `length` tokens."""
+
+    length: int
+    state_LBH: State
+    hidden_H: Tensor
+    """The top layer's output, from which the next token is predicted."""
+
+
+class Session:
+    """One text in progress. The recurrent state is kept at recent places, so going back costs little."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.spelling = Spelling(loaded.tokenizer)
+        self.ids: list[int] = []
+        self._start = self._advance(Snapshot(-1, self.model.initial_state(1), torch.empty(0)), [self.tokenizer.eos])
+        self._snapshots = deque([self._start], maxlen=_KEPT_SNAPSHOTS)
+
+    @property
+    def now(self) -> Snapshot:
+        """Where the model stands after the text so far."""
+        return self._snapshots[-1]
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Make the text so far exactly `ids`; only what differs from the text before is read."""
+        common = next((place for place, (old, new) in enumerate(zip(self.ids, ids, strict=False)) if old != new), None)
+        common = min(len(self.ids), len(ids)) if common is None else common
+        while self._snapshots and self.now.length > common:
+            self._snapshots.pop()
+        if not self._snapshots:
+            self._snapshots.append(self._start)
+        self.ids = list(ids)
+        if rest := self.ids[self.now.length :]:
+            self._snapshots.append(self._advance(self.now, rest))
+
+    def read_text(self, text: str) -> None:
+        """Make the text so far exactly `text`."""
+        self.read(self.tokenizer.encode(text))
+
+    def step(self, token: int) -> None:
+        """Go on by one token."""
+        self.ids.append(token)
+        self._snapshots.append(self._advance(self.now, [token]))
+
+    @torch.inference_mode()
+    def next_logits(self) -> Tensor:
+        """The logits of the next token, float32 [V], on the CPU."""
+        return self.model.logits(self.now.hidden_H).float().cpu()
+
+    @torch.inference_mode()
+    def _advance(self, start: Snapshot, ids: Sequence[int]) -> Snapshot:
+        state = start.state_LBH
+        for first in range(0, len(ids), _READ_AT_ONCE):
+            part_T = torch.tensor(ids[first : first + _READ_AT_ONCE], device=self.model.device)
+            with one_thread():
+                hidden_TBH, state = self.model(part_T[:, None], state)
+        return Snapshot(start.length + len(ids), state, hidden_TBH[-1, 0])
+
+    def write(
+        self,
+        prompt: str,
+        config: SamplingConfig,
+        *,
+        max_tokens: int = 100,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Continue `prompt`, yielding text as it becomes certain; the pieces joined are the continuation.
+
+        A BPE model may spell the prompt's last, perhaps unfinished word in its own way: "the k" goes on with "itchen", and
+        "the " with a word that has its space attached. Ends at `max_tokens`, at the end of the document, or before the
+        first of the strings in `stop`. The unknown symbol is never drawn. Without a seed, every call differs.
+
+        Raises:
+            UsageError: `max_tokens` is negative or a stop string is empty.
+        """
+        if max_tokens < 0:
+            raise UsageError(f"max_tokens is {max_tokens}; expected 0 or more")
+        if not all(stop):
+            raise UsageError("a stop string is empty; expected some text")
+        return _until(stop, self._drawn(prompt, config, max_tokens, seed))
+
+    def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[str]:
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        tokenizer, decoder = self.tokenizer, self.tokenizer.decoder()
+        pending = b""
+        if tokenizer.kind == "bpe":
+            cut = self.spelling.cut(prompt)
+            self.read_text(cut.context)
+            pending = cut.pending
+        else:
+            self.read_text(prompt)
+            if tokenizer.kind == "word" and prompt and not prompt[-1].isspace():
+                decoder.push(self.ids[-1])  # so that the next word gets its space
+        unsaid = len(pending.decode())  # characters of the prompt that will be spelled once more
+        for _ in range(max_tokens):
+            logits_V = self._allowed(self.next_logits(), pending)
+            token = sampling.draw(sampling.apply(logits_V, config, self.ids), generator)
+            if token == tokenizer.eos and tokenizer.kind != "word":
+                break
+            self.step(token)
+            pending = pending[len(tokenizer.spelling(token)) :]
+            text = decoder.push(token)
+            yield text[unsaid:]
+            unsaid = max(0, unsaid - len(text))
+        yield decoder.finish()[unsaid:]
+
+    def _allowed(self, logits_V: Tensor, pending: bytes) -> Tensor:
+        if pending:
+            fitting = torch.tensor([*self.spelling.extending(pending), *self.spelling.within(pending)])
+            return torch.full_like(logits_V, -torch.inf).index_copy(0, fitting, logits_V[fitting])
+        if self.tokenizer.unk is not None:
+            logits_V[self.tokenizer.unk] = -torch.inf
+        return logits_V
+
+
+def _until(stop: Sequence[str], pieces: Iterable[str]) -> Iterator[str]:
+    """Pass text on up to the first stop string, holding back what may be the beginning of one."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        places = [place for string in stop if (place := held.find(string)) >= 0]
+        if places:
+            yield held[: min(places)]
+            return
+        keep = max((size for string in stop for size in range(1, len(string)) if held.endswith(string[:size])), default=0)
+        cut = len(held) - keep
+        yield held[:cut]
+        held = held[cut:]
+    yield held

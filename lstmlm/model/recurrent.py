@@ -1,0 +1,139 @@
+"""Stacked LSTM, GRU or RNN on torch's fused kernels, with the state in the caller's hands.
+
+The stack reads continuous vectors [T, B, I], so that anything, not only embeddings, can be its input. Dropout is `locked`
+(Gal & Ghahramani 2016): one mask for all steps of a window.
+
+T time, B batch, L layers, I input size, H hidden size, G gates x H, V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmlm.model.cells import GATES, STATE_TENSORS, CellWeights, State
+
+_FUSED: dict[str, Callable[..., Any]] = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+
+
+def locked_dropout(values_TBX: Tensor, probability: float, training: bool) -> Tensor:
+    """Zero the same units at every time step, and scale the others up to keep the mean."""
+    if not training or probability == 0.0:
+        return values_TBX
+    mask_BX = torch.empty_like(values_TBX[0]).bernoulli_(1 - probability).div_(1 - probability)
+    return values_TBX * mask_BX
+
+
+class RecurrentLayer(nn.Module):
+    """One layer; parameters named and laid out as in the model directory.
+
+    With `multiplied_input` its input is W x already, [T, B, G]: what one-hot vectors come as (`inputs.one_hot_product`).
+    """
+
+    _identity_GG: Tensor
+
+    def __init__(self, cell: str, input_size: int, hidden_size: int, *, multiplied_input: bool = False) -> None:
+        super().__init__()
+        self.cell = cell
+        self.multiplied_input = multiplied_input
+        self.hidden_size = hidden_size
+        gates = GATES[cell] * hidden_size
+        # Columns that are read one by one are kept together in memory.
+        weight_ih = torch.empty(input_size, gates).T if multiplied_input else torch.empty(gates, input_size)
+        self.weight_ih = nn.Parameter(weight_ih)
+        self.weight_hh = nn.Parameter(torch.empty(gates, hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(gates))
+        self.bias_hh = nn.Parameter(torch.empty(gates))
+        if multiplied_input:
+            self.register_buffer("_identity_GG", torch.eye(gates), persistent=False)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Uniform input weights, orthogonal recurrent weights gate by gate, zero biases but a forget gate of 1.
+
+        There are two bias vectors, which add up: the 1 stands in one of them (Jozefowicz et al. 2015).
+        """
+        bound = 1 / math.sqrt(self.hidden_size)
+        with torch.no_grad():
+            self.weight_ih.uniform_(-bound, bound, generator=generator)
+            for gate_HH in torch.split(self.weight_hh, self.hidden_size):
+                nn.init.orthogonal_(gate_HH, generator=generator)
+            self.bias_ih.zero_()
+            self.bias_hh.zero_()
+            if self.cell == "lstm":
+                self.bias_ih[self.hidden_size : 2 * self.hidden_size] = 1.0
+
+    @property
+    def weights(self) -> CellWeights:
+        return CellWeights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+
+    def forward(self, inputs_TBI: Tensor, state: State) -> tuple[Tensor, State]:
+        """A window through the fused kernel; `state` and the returned one hold tensors [B, H]."""
+        weights = self.weights
+        if self.multiplied_input:  # the kernel always multiplies: by the identity, exact in any precision
+            weights = weights._replace(weight_ih_GI=self._identity_GG)
+        return run_fused(self.cell, inputs_TBI, state, weights)
+
+
+def run_fused(cell: str, inputs_TBI: Tensor, state: State, weights: CellWeights) -> tuple[Tensor, State]:
+    """What `cells.unroll` does, in one call of torch's kernel (oneDNN for the LSTM on a CPU, cuDNN on a GPU)."""
+    given = tuple(part_BH.unsqueeze(0) for part_BH in state)
+    hidden_TBH, *after = _FUSED[cell](
+        inputs_TBI,
+        given if len(given) > 1 else given[0],
+        list(weights),
+        True,
+        1,
+        0.0,
+        torch.is_grad_enabled(),
+        False,
+        False,
+    )
+    return hidden_TBH, tuple(part_LBH.squeeze(0) for part_LBH in after)
+
+
+class RecurrentStack(nn.Module):
+    """Layers one above the other; with `residual`, each from the second on adds its input to its output."""
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        residual: bool = False,
+        multiplied_input: bool = False,
+        dropout_hidden: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.residual = residual
+        self.dropout_hidden = dropout_hidden
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.layers: Sequence[RecurrentLayer] = nn.ModuleList(  # type: ignore[assignment]
+            RecurrentLayer(cell, size, hidden_size, multiplied_input=multiplied_input and layer == 0)
+            for layer, size in enumerate(sizes)
+        )
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros, [L, B, H] each: the only reset there is."""
+        weight = self.layers[0].weight_hh
+        shape = (len(self.layers), batch_size, self.hidden_size)
+        return tuple(weight.new_zeros(shape) for _ in range(STATE_TENSORS[self.cell]))
+
+    def forward(self, inputs_TBI: Tensor, state: State) -> tuple[Tensor, State]:
+        """Hidden states of the top layer [T, B, H] and the state after the last step, float32 [L, B, H] each."""
+        values = inputs_TBI
+        after: list[State] = []
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                values = locked_dropout(values, self.dropout_hidden, self.training)
+            hidden_TBH, layer_state = layer(values, tuple(part_LBH[index] for part_LBH in state))
+            values = values + hidden_TBH if self.residual and index > 0 else hidden_TBH
+            after.append(layer_state)
+        return values, tuple(torch.stack(parts).to(state[0].dtype) for parts in zip(*after, strict=True))

@@ -1,0 +1,1 @@
+"""Figures -> something to look at; `terminal` draws with rich."""

@@ -1,0 +1,97 @@
+"""Reports for a terminal. Text from corpora and models passes through `visible`, so that none of it can act."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lstmlm.completion import Completion
+
+_MODES = {
+    "stream": "the state carried through each file",
+    "document": "the state reset at each document",
+    "line": "the state reset at each line",
+}
+
+
+def visible(text: str) -> str:
+    """`text` with every control and invisible formatting character but line ends and tabs written as an escape."""
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def evaluation_report(result: Mapping[str, Any]) -> RenderableType:
+    """The figures of `evaluate`, the headline first, every perplexity with its numerator and denominator."""
+    text, figures = result["text"], result["perplexity"]
+    nats = f"{result['nll_nats']:,.1f}"
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("perplexity per word", _figure(figures["word"]), f"exp({nats} nats / {text['words']:,} words)")
+    table.add_row(
+        "  with line ends",
+        _figure(figures["word_with_eos"]),
+        f"exp({nats} / {text['words'] + text['lines']:,} words and lines)",
+    )
+    table.add_row("perplexity per token", _figure(figures["token"]), f"exp({nats} / {result['tokens']:,} tokens)")
+    comparable = "comparable between tokenizers" if result["lossless"] else "not comparable: this tokenizer loses text"
+    table.add_row("bits per byte", _figure(result["bits_per_byte"], 4), f"{text['bytes']:,} bytes; {comparable}")
+    if result["tokens_unknown"]:
+        rate = f"{result['tokens_unknown']:,} of {result['tokens']:,} tokens are unknown ({result['oov']['rate']:.2%})"
+        table.add_row("  without unknown", _figure(result["oov"]["excluding"]), rate)
+    accuracy = result["accuracy"]
+    shares = "  ".join(f"top {k} {accuracy[f'top{k}']:.1%}" for k in (1, 3, 5, 10))
+    table.add_row("next token right", f"{accuracy['top1']:.1%}", f"{shares}  MRR@10 {result['mrr10']:.3f}")
+    protocol = (
+        f"{', '.join(map(visible, text['paths']))}: every token a target exactly once, from a zero state, "
+        f"{_MODES[result['protocol']['mode']]}; float32, the full vocabulary of {result['model']['vocabulary_size']:,} "
+        f"({result['model']['tokenizer']}). {result['seconds']:.1f} s, {result['tokens_per_second']:,.0f} tokens/s."
+    )
+    return Group(table, Text(protocol, style="dim"))
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def candidate_line(completion: Completion) -> Text:
+    """`1 mat 31%  2 man 12%  other 41%`, on one line."""
+    line = Text()
+    for number, candidate in enumerate(completion.candidates, 1):
+        line.append(f"{number} ", style="dim")
+        line.append(visible(candidate.word), style="bold")
+        line.append(f" {candidate.probability:.0%}  ")
+    line.append(f"other {completion.other_probability:.0%}", style="dim")
+    return line
+
+
+def next_words_report(completions: Sequence[Completion]) -> RenderableType:
+    """The most likely next words of several texts."""
+    rows: list[RenderableType] = []
+    for completion in completions:
+        rows.append(Text(visible(completion.text) + "…"))
+        rows.append(Text("    ").append_text(candidate_line(completion)))
+    return Group(*rows)
+
+
+def counts_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Sizes of the splits: tokens where they are known, and the text's own counts."""
+    columns = ("tokens", "tokens_unknown", "bytes", "chars", "words", "lines", "documents")
+    shown = [name for name in columns if any(name in counts for counts in splits.values())]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("split", style="bold")
+    for name in shown:
+        table.add_column(name.replace("tokens_unknown", "unknown"), justify="right")
+    for split, counts in splits.items():
+        table.add_row(split, *(f"{counts[name]:,}" if name in counts else "-" for name in shown))
+    return table

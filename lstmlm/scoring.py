@@ -1,0 +1,160 @@
+"""Ids -> nats: the one definition of a model's loss, for validation in training and for every report.
+
+Each segment starts from the zero state with `<eos>` as first input, and every one of its ids is a target exactly once.
+Logits and their maximum are float32, the normalizer is summed over the full vocabulary in float32 and its logarithm taken
+in float64; sums are float64. Neither the batch nor the chunk size changes the figure.
+
+T time, B batch (segments side by side), N scored tokens, V vocabulary, H hidden
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmlm.errors import DivergedError
+from lstmlm.model import LanguageModel
+from lstmlm.runtime import one_thread
+from lstmlm.token_store import Ids
+
+CHUNK = 512
+"""Time steps between two reports of progress."""
+_LOGITS_AT_ONCE = 1 << 23
+"""Numbers in a block of logits (32 MB)."""
+_SEGMENTS_AT_ONCE = 64
+_FEW_SEGMENTS = 8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of each token of a text, in the text's order."""
+
+    nats_N: NDArray[np.float64]
+    """Surprisal, -ln p(token | all before)."""
+    ranks_N: NDArray[np.int32] | None
+    """1 where the token was the most likely one; `None` unless asked for."""
+
+    @property
+    def nll_nats(self) -> float:
+        """The sum, exactly rounded."""
+        return math.fsum(self.nats_N)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats / tokens)"""
+        return perplexity(self.nll_nats, len(self.nats_N))
+
+
+def perplexity(nats: float, count: int) -> float:
+    """exp(nats / count); infinity where that exceeds a float."""
+    try:
+        return math.exp(nats / count)
+    except OverflowError:
+        return math.inf
+
+
+def log_normalizer(logits_NV: Tensor) -> Tensor:
+    """Ln of the sum of exp over the vocabulary, float64 [N]. Exactly ln V for equal logits."""
+    highest_N1 = logits_NV.max(dim=-1, keepdim=True).values
+    total_N = (logits_NV - highest_N1).exp_().sum(dim=-1)
+    return total_N.double().log() + highest_N1.squeeze(-1).double()
+
+
+def score_segments(
+    model: LanguageModel,
+    segments: Sequence[Ids],
+    *,
+    eos: int,
+    chunk: int = CHUNK,
+    ranks: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Score every id of every segment exactly, state carried within a segment and zero at its start.
+
+    `progress` is called with the number of tokens done; it may raise to stop.
+
+    Raises:
+        DivergedError: a token's surprisal is not finite; names the token and its position.
+    """
+    starts = np.concatenate([[0], np.cumsum([len(segment) for segment in segments])])
+    nats_N = np.empty(starts[-1], np.float64)
+    ranks_N = np.empty(starts[-1], np.int32) if ranks else None
+    by_length = sorted(range(len(segments)), key=lambda index: -len(segments[index]))
+    was_training = model.training
+    model.eval()
+    done = 0
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(by_length), _SEGMENTS_AT_ONCE):
+                group = by_length[first : first + _SEGMENTS_AT_ONCE]
+                state = model.initial_state(len(group))
+                longest = len(segments[group[0]])
+                steps = max(1, chunk // len(group))
+                for begin in range(0, longest, steps):
+                    end = min(begin + steps, longest)
+                    inputs_TB, targets_TB, places_TB = _window([segments[i] for i in group], starts[group], begin, end, eos)
+                    with one_thread(len(group) < _FEW_SEGMENTS):
+                        hidden_TBH, state = model(inputs_TB.to(model.device), state)
+                    scored_TB = places_TB >= 0
+                    places_N = places_TB[scored_TB]
+                    hidden_NH, targets_N = hidden_TBH[scored_TB], targets_TB[scored_TB].to(model.device)
+                    nats, rank = _score_rows(model, hidden_NH, targets_N, ranks)
+                    nats_N[places_N] = nats
+                    if ranks_N is not None:
+                        ranks_N[places_N] = rank
+                    if not np.isfinite(nats).all():
+                        where = int(places_N[np.flatnonzero(~np.isfinite(nats))[0]])
+                        raise DivergedError(f"token {where:,} of the text has no finite probability; the weights are broken")
+                    done += len(nats)
+                    if progress is not None:
+                        progress(done)
+    finally:
+        model.train(was_training)
+    return Scores(nats_N, ranks_N)
+
+
+def _window(
+    segments: Sequence[Ids], starts: NDArray[np.int64], begin: int, end: int, eos: int
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Inputs, targets and places in the text of steps `begin` to `end`; the place of padding is -1."""
+    inputs_TB = np.full((end - begin, len(segments)), eos, np.int64)
+    targets_TB = inputs_TB.copy()
+    places_TB = np.full_like(inputs_TB, -1)
+    first = 1 if begin == 0 else 0  # the very first input is <eos>
+    for column, segment in enumerate(segments):
+        count = max(0, min(end, len(segment)) - begin)
+        inputs_TB[first:count, column] = segment[begin - 1 + first : begin - 1 + count] if count else []
+        targets_TB[:count, column] = segment[begin : begin + count]
+        places_TB[:count, column] = starts[column] + np.arange(begin, begin + count)
+    return torch.from_numpy(inputs_TB), torch.from_numpy(targets_TB), places_TB
+
+
+def _score_rows(
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, ranks: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+    rows = max(1, _LOGITS_AT_ONCE // model.config.vocabulary_size)
+    nats, found = [], []
+    for hidden, targets in zip(torch.split(hidden_NH, rows), torch.split(targets_N, rows), strict=True):
+        logits_NV = model.logits(hidden).float()
+        target_N1 = logits_NV.gather(1, targets[:, None])
+        if ranks:
+            found.append(_ranks(logits_NV, target_N1, targets))
+        nats.append(log_normalizer(logits_NV) - target_N1.squeeze(1).double())
+    return torch.cat(nats).cpu().numpy(), torch.cat(found).int().cpu().numpy() if ranks else None
+
+
+def _ranks(logits_NV: Tensor, target_N1: Tensor, targets_N: Tensor) -> Tensor:
+    """1 + the number of symbols that come before the target: more likely, or as likely with a smaller id."""
+    before_N = (logits_NV > target_N1).sum(dim=1)
+    equal_NV = logits_NV == target_N1
+    tied = (equal_NV.sum(dim=1) > 1).nonzero().squeeze(1)
+    if len(tied):
+        smaller = torch.arange(logits_NV.shape[1], device=logits_NV.device) < targets_N[tied, None]
+        before_N[tied] += (equal_NV[tied] & smaller).sum(dim=1)
+    return before_N + 1

@@ -1,0 +1,131 @@
+"""Documents + tokenizer -> ids on disk: a flat little-endian file, memory-mapped, with a JSON sidecar written last.
+
+`NAME.bin` holds uint16 ids where the vocabulary has at most 65,536 symbols, else uint32. `NAME.json` says so, with the
+count, the tokenizer's fingerprint and the text's SHA-256; without it, or if it does not fit, the file does not count.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmlm.corpus import Piece, Survey, TextCounts
+from lstmlm.errors import ArtefactError, DataError
+from lstmlm.storage import read_json, storage_errors, to_json, write_atomic
+from lstmlm.tokenizer import Encoded, Tokenizer
+
+Ids = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+def id_type(vocabulary_size: int) -> np.dtype[Any]:
+    """The narrowest of the two types that holds ids 0 to `vocabulary_size - 1`."""
+    return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """What a text became."""
+
+    tokens: int
+    tokens_eos: int
+    tokens_unknown: int
+
+
+def count_tokens(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> TokenCounts:
+    """Tokenize a text only to count."""
+    counter = _Counter(tokenizer)
+    for encoded in tokenizer.encode_documents(pieces):
+        counter.add(encoded)
+    return counter.counts
+
+
+class _Counter:
+    """Ids as an array, counted as they pass."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._dtype = id_type(tokenizer.vocabulary_size)
+        self.counts = TokenCounts(0, 0, 0)
+
+    def add(self, encoded: Encoded) -> Ids:
+        ids: Ids = np.asarray(encoded.ids, dtype=self._dtype)
+        unk, before = self._tokenizer.unk, self.counts
+        self.counts = TokenCounts(
+            tokens=before.tokens + len(ids),
+            tokens_eos=before.tokens_eos + int(np.count_nonzero(ids == self._tokenizer.eos)),
+            tokens_unknown=before.tokens_unknown + (0 if unk is None else int(np.count_nonzero(ids == unk))),
+        )
+        return ids
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The ids of one split on disk."""
+
+    ids: Ids
+    """[N], memory-mapped."""
+    tokens: TokenCounts
+    text: TextCounts
+    tokenizer_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tokenization so far."""
+
+    tokens: int
+    text_bytes: int
+
+
+def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[Progress]:
+    """Write `path.bin` and `path.json`, yielding progress; memory stays flat, and a stop in between leaves no store.
+
+    Raises:
+        DataError: the text has not a single token.
+        StorageError: the disk is full or does not let us write.
+    """
+    sidecar, binary = path.with_suffix(".json"), path.with_suffix(".bin")
+    watcher, counter = Survey(), _Counter(tokenizer)
+    with storage_errors(binary):
+        sidecar.unlink(missing_ok=True)
+        with binary.open("wb") as file:
+            for encoded in tokenizer.encode_documents(watcher.watch(pieces)):
+                file.write(counter.add(encoded).tobytes())
+                yield Progress(counter.counts.tokens, watcher.counts.bytes)
+            file.flush()
+            os.fsync(file.fileno())
+    if not counter.counts.tokens:
+        raise DataError("the text is empty; expected some text")
+    about = {
+        "dtype": id_type(tokenizer.vocabulary_size).str,
+        "tokens": asdict(counter.counts),
+        "text": asdict(watcher.counts),
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "complete": True,
+    }
+    write_atomic(sidecar, to_json(about))
+
+
+def open_store(path: Path) -> TokenStore:
+    """Map a store that was built completely.
+
+    Raises:
+        ArtefactError: there is none, or the two files do not fit together.
+    """
+    about = read_json(path.with_suffix(".json"))
+    binary = path.with_suffix(".bin")
+    try:
+        tokens = TokenCounts(**about["tokens"])
+        text = TextCounts(**about["text"])
+        if about["complete"] is not True or binary.stat().st_size != tokens.tokens * np.dtype(about["dtype"]).itemsize:
+            raise ArtefactError(f"{binary} is not the file that its .json describes")
+        ids: Ids = np.memmap(binary, dtype=about["dtype"], mode="r")
+        return TokenStore(ids, tokens, text, about["tokenizer_fingerprint"])
+    except (KeyError, TypeError, OSError, ValueError) as error:
+        raise ArtefactError(f"{binary} cannot be opened: {error}") from error

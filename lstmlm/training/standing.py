@@ -1,0 +1,58 @@
+"""What a run has to remember to go on exactly where it stopped: numbers, optimizer memory, the state of every stream."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from lstmlm.checkpoint import TRAINING_STATE, TRAINING_TENSORS, WEIGHTS, pack_tensors, read_tensors, restore_weights
+from lstmlm.config import from_mapping
+from lstmlm.model import LanguageModel, State
+from lstmlm.storage import read_json, to_json
+from lstmlm.training.optimization import optimizer_tensors, restore_optimizer
+
+
+@dataclass
+class Standing:
+    """The numbers in `training.json`. Batches and dropout masks need none: they are functions of (seed, step)."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float | None = None
+    """Nats per token of the best validation so far."""
+    best_step: int = 0
+    worse_validations: int = 0
+    """Validations since the best one."""
+    validated_step: int = -1
+    validated_seconds: float = 0.0
+    """When the last validation ended, in seconds of training time."""
+    validation_cost: float = 0.0
+    """Seconds it took."""
+    skipped: int = 0
+    """Updates left out in a row because a number was not finite."""
+    rolled_back: bool = False
+    learning_rate_scale: float = 1.0
+    pending_nats: float = 0.0
+    """Loss since the last `step` event, so that an interrupted interval is reported whole."""
+    pending_tokens: int = 0
+    metrics_bytes: int = 0
+    """Length of `metrics.jsonl`: what was written later is written again."""
+    finished: bool = False
+
+
+def pack_training(standing: Standing, optimizer: torch.optim.Optimizer, state: State) -> dict[str, bytes]:
+    """The files that make a model directory a checkpoint."""
+    tensors = optimizer_tensors(optimizer) | {f"state.{index}": part_LBH for index, part_LBH in enumerate(state)}
+    return {TRAINING_STATE: to_json(asdict(standing)), TRAINING_TENSORS: pack_tensors(tensors)}
+
+
+def restore_training(checkpoint: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[Standing, State]:
+    """Load a verified checkpoint into `model` and `optimizer`; returns the numbers and the streams' states."""
+    restore_weights(model, read_tensors(checkpoint / WEIGHTS))
+    tensors = read_tensors(checkpoint / TRAINING_TENSORS)
+    restore_optimizer(optimizer, tensors)
+    state = tuple(tensors[name].to(model.device) for name in sorted(tensors) if name.startswith("state."))
+    return from_mapping(Standing, read_json(checkpoint / TRAINING_STATE), str(checkpoint / TRAINING_STATE)), state
