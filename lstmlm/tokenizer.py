@@ -1,7 +1,7 @@
 """Text <-> ids: word, char, byte and byte-level BPE, on Hugging Face `tokenizers`, saved as one `tokenizer.json`.
 
-Control tokens (`<eos>`, `<unk>`) are entries of the vocabulary under names that no text can spell: a word model
-reads a literal `<eos>` as unknown, a char model has single characters only, and byte-level merges never join `<` to a letter.
+Control tokens (`<eos>`, `<unk>`) are entries of the vocabulary under names that no text can spell: a word model reads a
+literal `<eos>` as unknown, a char model has single characters only, and byte-level merges never join `<` to a letter.
 
 White space is what `str.split` takes for it, everywhere: in counts, in word models, and where BPE cuts.
 """

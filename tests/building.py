@@ -1,0 +1,84 @@
+"""Small things to test with, built in process: texts, tokenizers, models with random weights, short training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lstmlm.checkpoint import LoadedModel, load_model, save_model
+from lstmlm.config import CorpusConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
+from lstmlm.corpus import Piece
+from lstmlm.model import LanguageModel
+from lstmlm.tokenizer import Tokenizer
+from lstmlm.training import RunOptions, train
+from lstmlm.training.events import Event
+
+SENTENCES = (
+    "the cat sat on the mat .",
+    "the dog sat on the rug .",
+    "a cat saw the dog , and the dog saw a cat .",
+    "the man in the red hat fed the cat .",
+    "she put the keys on the table , then the cat sat on them .",
+    "he can't find the well-known map in the u.s. atlas .",
+)
+
+
+def text(lines: int = 120) -> str:
+    """Simple English, the same every time: sentences in changing order, a blank line after every tenth."""
+    chosen = [SENTENCES[(line * line + line // 3) % len(SENTENCES)] for line in range(lines)]
+    return "".join(sentence + ("\n\n" if line % 10 == 9 else "\n") for line, sentence in enumerate(chosen))
+
+
+def tokenizer(kind: str, source: str | None = None, **config: Any) -> Tokenizer:
+    """A vocabulary made from `source` (default: `text()`)."""
+    if kind == "bpe":
+        config.setdefault("vocabulary_size", 300)
+    pieces = [Piece(source or text()), Piece("", ends_document=True)]
+    return Tokenizer.train(TokenizerConfig(kind=kind, **config), lambda: pieces)
+
+
+def model(vocabulary_size: int, *, seed: int = 3, scale: float = 3.0, **config: Any) -> LanguageModel:
+    """Random weights, larger than at the start of training so that predictions differ from uniform."""
+    config = {"embedding_size": 12, "hidden_size": 16} | config
+    config.setdefault("tied", config.get("input", "embedding") == "embedding")
+    built = LanguageModel(ModelConfig(vocabulary_size=vocabulary_size, **config))
+    built.reset_parameters(seed)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.mul_(scale)
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)))
+    return built.eval()
+
+
+def saved_model(path: Path, kind: str = "bpe", *, documents: str = "file", **config: Any) -> LoadedModel:
+    """A model directory at `path`, loaded back."""
+    vocabulary = tokenizer(kind)
+    save_model(path, model(vocabulary.vocabulary_size, **config), vocabulary, documents=documents)
+    return load_model(path)
+
+
+def options(source: Path | str, kind: str = "char", **training: Any) -> RunOptions:
+    """A run of a fraction of a second: a tiny model, 40 steps, one thread, float32."""
+    training = {"steps": 40, "batch_size": 4, "window": 8, "validate_every": 10, "checkpoint_every": "10"} | training
+    if training.keys() & {"epochs", "budget"}:
+        del training["steps"]
+    return RunOptions(
+        sources=(str(source),),
+        corpus=CorpusConfig(),
+        tokenizer=TokenizerConfig(kind=kind, vocabulary_size=300 if kind == "bpe" else None),
+        model=ModelConfig(embedding_size=8, hidden_size=12, dropout_input=0.1, dropout_output=0.1),
+        training=TrainConfig(**training),
+        runtime=RuntimeConfig(device="cpu", precision="fp32", threads=1),
+    )
+
+
+def trained(
+    run: Path, source: Path, kind: str = "char", model_config: dict[str, Any] | None = None, **training: Any
+) -> Sequence[Event]:
+    """Train to the end; all events."""
+    chosen = options(source, kind, **training)
+    return list(train(run, replace(chosen, model=replace(chosen.model, **(model_config or {})))))
