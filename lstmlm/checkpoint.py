@@ -93,6 +93,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     """
     directory = resolve_model(Path(path))
     verify(directory)
+    listed = read_json(directory / MANIFEST)["files"]
+    for name in (CONFIG, TOKENIZER, WEIGHTS):
+        if name not in listed:
+            raise ArtefactError(f"{directory / MANIFEST} does not list {name}, which every model has")
     config = read_json(directory / CONFIG)
     if config.get("format") != FORMAT:
         raise ArtefactError(f"{directory / CONFIG} is not that of an lstmlm model (its format is {config.get('format')!r})")
@@ -112,16 +116,38 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         raise ArtefactError(
             f"{directory}: {TOKENIZER} has {tokenizer.vocabulary_size:,} symbols, which is not what {CONFIG} says"
         )
-    with torch.device("meta"):
-        model = LanguageModel(model_config)
-    expected = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
-    tensors = read_tensors(directory / WEIGHTS, expected)
+    tensors = read_tensors(directory / WEIGHTS)
+    _check_weights(directory / WEIGHTS, tensors, model_config)
     model = LanguageModel(model_config)
     restore_weights(model, tensors)
-    digest = read_json(directory / MANIFEST)["files"][WEIGHTS]["sha256"]
     return LoadedModel(
-        directory, model.to(device).eval(), tokenizer, str(derived["documents"]), config["training"], sha256=digest
+        directory,
+        model.to(device).eval(),
+        tokenizer,
+        str(derived["documents"]),
+        config["training"],
+        sha256=listed[WEIGHTS]["sha256"],
     )
+
+
+def _check_weights(path: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Names and shapes must be exactly those of `config`, all of them float32; nothing of that size is built before."""
+    layers = {name.split(".")[1] for name in tensors if name.startswith("rnn.")}
+    if len(layers) != config.num_layers:
+        raise ArtefactError(f"{path} has {len(layers)} layers; {CONFIG} asks for num_layers {config.num_layers}")
+    try:
+        with torch.device("meta"):
+            weights = named_weights(LanguageModel(config))
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise ArtefactError(f"{path.with_name(CONFIG)} describes a model too large for any file") from error
+    for name in sorted({*weights, *tensors}):
+        wanted, found = _kind(weights.get(name)), _kind(tensors.get(name))
+        if wanted != found:
+            raise ArtefactError(f"{path}: tensor {name} is {found}; {CONFIG} asks for {wanted}")
+
+
+def _kind(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def resolve_model(path: Path) -> Path:
@@ -165,21 +191,21 @@ def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
-def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file; with `expected`, names and shapes must be exactly those and all of them float32.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
 
     Raises:
-        ArtefactError: it is something else; nothing large was allocated.
+        ArtefactError: it is something else; nothing larger than the file was allocated.
     """
     data = _read(path)
-    _check_safetensors(path, data, expected)
+    _check_safetensors(path, data)
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ArtefactError(f"{path} is damaged: {error}") from error
 
 
-def _check_safetensors(path: Path, data: bytes, expected: Mapping[str, tuple[int, ...]] | None) -> None:
+def _check_safetensors(path: Path, data: bytes) -> None:
     looks = {
         b"\x80": "a pickle",
         b"PK\x03\x04": "a zip archive (as torch.save writes)",
@@ -194,19 +220,10 @@ def _check_safetensors(path: Path, data: bytes, expected: Mapping[str, tuple[int
         raise ArtefactError(f"{path} is not a safetensors file: its header claims {length:,} of {len(data):,} bytes")
     try:
         header = json.loads(data[8 : 8 + length])
-        found = {name: (about["dtype"], tuple(about["shape"])) for name, about in header.items() if name != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} has a damaged header: {error}") from error
-    if expected is None:
-        return
-    for name in sorted({*expected, *found}):
-        wanted = ("F32", expected[name]) if name in expected else None
-        if found.get(name) != wanted:
-            raise ArtefactError(f"{path}: tensor {name} is {_show(found.get(name))}; {CONFIG} asks for {_show(wanted)}")
-
-
-def _show(tensor: tuple[str, tuple[int, ...]] | None) -> str:
-    return "absent" if tensor is None else f"{tensor[0]} {list(tensor[1])}"
+    if not isinstance(header, dict):
+        raise ArtefactError(f"{path} has a damaged header: a JSON {type(header).__name__} instead of an object")
 
 
 def _read(path: Path) -> bytes:
@@ -222,7 +239,8 @@ def step_name(step: int) -> str:
 
 def step_directories(run: Path) -> list[Path]:
     """Checkpoints of a run, the newest (by step number) first."""
-    return sorted((path for path in run.glob("step-*") if path.is_dir() and path.name[5:].isdecimal()), reverse=True)
+    found = (path for path in run.glob("step-*") if path.is_dir() and path.name[5:].isdecimal())
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def newest_valid(run: Path) -> tuple[Path | None, list[Path]]:
@@ -240,14 +258,29 @@ def newest_valid(run: Path) -> tuple[Path | None, list[Path]]:
 def save_step(run: Path, step: int, files: Mapping[str, bytes], *, best: bool) -> Path:
     """Publish a checkpoint, move `best` to it if it is, then drop all but the two newest and the best."""
     directory = run / step_name(step)
+    if directory.exists():  # left by an attempt that failed after its last file
+        discard(directory)
     publish(directory, files)
     if best:
         point(run / BEST, directory)
+    prune(run)
+    return directory
+
+
+def prune(run: Path) -> None:
+    """Drop all checkpoints but the two newest and the best."""
     keep = {path.name for path in step_directories(run)[:2]} | {best_step(run)}
     for path in step_directories(run):
         if path.name not in keep:
             discard(path)
-    return directory
+
+
+def find_best(run: Path, step: int) -> bool:
+    """Make `best` point to the checkpoint of `step`, as it should: a crash may have come between. False if it is gone."""
+    directory = run / step_name(step)
+    if directory.is_dir() and best_step(run) != directory.name:
+        point(run / BEST, directory)
+    return directory.is_dir()
 
 
 def best_step(run: Path) -> str | None:

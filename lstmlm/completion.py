@@ -25,11 +25,13 @@ from lstmlm.checkpoint import LoadedModel
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session
 from lstmlm.model import State
-from lstmlm.spelling import CONTINUES, ENDS, INNER_MARKS, OPEN_MARK, Typed, is_word
+from lstmlm.spelling import CONTINUES, ENDS, INNER_MARKS, NEVER, OPEN_MARK, Typed, is_word, word_end
 
 _BEAM = 48
 _LONGEST = {"bpe": 16, "char": 40, "byte": 40}
-"""Tokens of the longest word that is looked for."""
+"""Tokens of the longest word that is looked for, beyond what was typed."""
+_LONGEST_TYPED = 200
+"""Bytes typed beyond which only words that need few tokens are looked for."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class _Beam:
     def __init__(self, session: Session, cut: Typed) -> None:
         self.session, self.cut = session, cut
         self.model, self.spelling, self.tokenizer = session.model, session.spelling, session.tokenizer
-        self.word_start = len(cut.pending) - len(self.tokenizer.normalize(cut.word).encode())
+        self.word = self.tokenizer.normalize(cut.word)
+        self.word_start = len(cut.pending) - len(self.word.encode())
         self.found: defaultdict[str, float] = defaultdict(float)
         self.covered = 0.0
         """p(typed | context), as far as found: the mass of all spellings at the token with which they first cover it."""
@@ -124,15 +127,19 @@ class _Beam:
         nodes, state, hidden_BH = [_Node(b"", 0.0)], now.state_LBH, now.hidden_H[None]
         if not self.cut.pending:
             self.covered = 1.0
-        for _ in range(_LONGEST[self.tokenizer.kind]):
+        for _ in range(min(len(self.cut.pending), _LONGEST_TYPED) + _LONGEST[self.tokenizer.kind]):
             grown = self._expand(nodes, hidden_BH)
             self.left_out += math.fsum(math.exp(node.log_probability) for _, _, node in grown[_BEAM:])
             grown = self._promising(grown[:_BEAM], k)
             if not grown:
                 break
             nodes, state, hidden_BH = self._step(grown, state)
-        total = self.covered or 1.0
-        return {word: mass / total for word, mass in self.found.items() if is_word(word)}, min(1.0, self.left_out / total)
+        else:
+            self.left_out += math.fsum(math.exp(node.log_probability) for node in nodes)
+        if not self.covered:
+            return {}, 1.0
+        shares = {word: mass / self.covered for word, mass in self.found.items() if is_word(word)}
+        return shares, min(1.0, self.left_out / self.covered)
 
     def _expand(self, nodes: list[_Node], hidden_BH: Tensor) -> list[tuple[int, int, _Node]]:
         """All ways to go on that matter: (node it came from, token, new node), the most likely first."""
@@ -160,15 +167,24 @@ class _Beam:
         """Note how likely the word ends here; return the tokens with which it goes on."""
         roles_V = self.spelling.roles_V
         word = node.spelled[self.word_start :].decode(errors="replace")
+        end = word_end(word, len(self.word))
+        if end < len(word):  # several tokens made one character, which is none of a word
+            if "\ufffd" not in word:
+                self._note(word[:end], math.exp(node.log_probability))
+            return np.zeros(0, np.int64)
         goes_on_V = roles_V == CONTINUES
         if word.endswith(tuple(INNER_MARKS)):  # an open mark belongs to the word only if a letter follows
             goes_on_V = goes_on_V & self.spelling.begins_with_letter_V
-            ends_V, word = ~goes_on_V, word[:-1]
+            ends_V, word = ~goes_on_V & (roles_V != NEVER), word[:-1]
         else:
             goes_on_V = goes_on_V | (roles_V == OPEN_MARK)
             ends_V = roles_V == ENDS
-        self.found[word] += float(np.exp(log_probabilities_V[ends_V]).sum())
+        self._note(word, float(np.exp(log_probabilities_V[ends_V]).sum()))
         return self._most_likely(np.flatnonzero(goes_on_V), log_probabilities_V)
+
+    def _note(self, word: str, mass: float) -> None:
+        if word.startswith(self.word):  # "end." was typed: taking its period away is no way to finish it
+            self.found[word] += mass
 
     def _most_likely(self, tokens: NDArray[np.int64], log_probabilities_V: NDArray[np.float64]) -> NDArray[np.int64]:
         """As many of `tokens` as the beam can hold, the most likely ones."""

@@ -38,13 +38,23 @@ def _at_least(name: str, value: float, least: float) -> None:
         raise UsageError(f"{name} is {value}; expected a number of at least {least}")
 
 
+def _whole(name: str, value: object) -> None:
+    if type(value) is not int or value >= 1 << 31:
+        raise UsageError(f"{name} is {value!r}; expected a whole number below 2^31")
+
+
+def _yes_or_no(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}; expected true or false")
+
+
 def _positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise UsageError(f"{name} is {value}; expected a number above 0")
 
 
 def _fraction(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
+    if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
         raise UsageError(f"{name} is {value}; expected a number from 0 up to, but not including, 1")
 
 
@@ -56,7 +66,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], where: str) -> C
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         return kind(**given)
-    except (TypeError, UsageError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError, UsageError) as error:  # a value of another type
         raise ArtefactError(f"{where}: {error}") from error
 
 
@@ -98,6 +108,7 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         _one_of("tokenizer", self.kind, TOKENIZERS)
         _one_of("normalization", self.normalization, NORMALIZATIONS)
+        _yes_or_no("lowercase", self.lowercase)
         if self.min_count is not None:
             _at_least("min_count", self.min_count, 1)
         if self.vocabulary_size is not None:
@@ -132,9 +143,12 @@ class ModelConfig:
         _one_of("input", self.input, INPUTS)
         _one_of("softmax", self.softmax, ("full",))
         for name in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers"):
+            _whole(name, getattr(self, name))
             _at_least(name, getattr(self, name), 1)
         for name in ("dropout_input", "dropout_hidden", "dropout_output"):
             _fraction(name, getattr(self, name))
+        for name in ("tied", "residual"):
+            _yes_or_no(name, getattr(self, name))
         if self.tied and self.input == "one-hot":
             raise UsageError("tied weights need an embedding to tie to; one-hot input has none (use --no-tied)")
 
@@ -204,9 +218,14 @@ class TrainConfig:
             _fraction(name, getattr(self, name))
         for name in ("weight_decay", "patience", "seed"):
             _at_least(name, getattr(self, name), 0)
+        if self.seed >= 1 << 63:
+            raise UsageError(f"seed is {self.seed}; expected a whole number from 0 to 2^63 - 1")
         if self.validate_every is not None:
             _at_least("validate_every", self.validate_every, 1)
-        parse_interval(self.checkpoint_every)
+        try:
+            parse_interval(self.checkpoint_every)
+        except UsageError as error:
+            raise UsageError(f"checkpoint_every: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

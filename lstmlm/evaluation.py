@@ -15,7 +15,7 @@ import numpy as np
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import MODES
 from lstmlm.corpus import Corpus, Survey, TextCounts
-from lstmlm.errors import UsageError
+from lstmlm.errors import DataError, UsageError
 from lstmlm.scoring import CHUNK, Scores, perplexity, score_segments
 from lstmlm.token_store import Ids, id_type
 
@@ -32,21 +32,28 @@ def evaluate(
     mode: str = "stream",
     chunk: int = CHUNK,
     progress: Callable[[int, int], None] | None = None,
+    expected_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Score all text of a split and report on it.
 
     `mode` says where the state is reset: `stream` at the beginning of each source, `document` at each document, `line` at
-    each line. The tokens that are scored are the same in all three. `progress` gets (tokens done, tokens in all).
+    each line. The tokens that are scored are the same in all three. `progress` gets (tokens done, tokens in all). With
+    `expected_sha256` the text must be that one: a split that was held out in training must still be the same text.
 
     Raises:
         UsageError: unknown mode or split.
-        DataError: the text is empty or not UTF-8.
+        DataError: the text is empty, not UTF-8, or not the expected one.
         DivergedError: a token has no finite probability.
     """
     if mode not in MODES:
         raise UsageError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     began = time.monotonic()
     segments, text = _segments(loaded, corpus, split, mode)
+    if expected_sha256 not in (None, text.sha256):
+        raise DataError(
+            f"the {split} text of {corpus.name} has changed since this model was trained, and may hold text that it saw; "
+            "name the text to evaluate on"
+        )
     total = sum(map(len, segments))
 
     def report(done: int) -> None:
@@ -131,6 +138,7 @@ def _figures(
         "mrr10": _ratio(math.fsum(reciprocal), tokens),
         "confidence95": None,
         "rows": {},
+        "warnings": text.notes(tokenizer.kind),
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
     }

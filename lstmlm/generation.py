@@ -102,12 +102,14 @@ class Session:
         first of the strings in `stop`. The unknown symbol is never drawn. Without a seed, every call differs.
 
         Raises:
-            UsageError: `max_tokens` is negative or a stop string is empty.
+            UsageError: `max_tokens` is negative, a stop string is empty, or the seed is out of range.
         """
         if max_tokens < 0:
             raise UsageError(f"max_tokens is {max_tokens}; expected 0 or more")
         if not all(stop):
             raise UsageError("a stop string is empty; expected some text")
+        if seed is not None and not 0 <= seed < 1 << 63:
+            raise UsageError(f"seed is {seed}; expected a whole number from 0 to 2^63 - 1")
         return _until(stop, self._drawn(prompt, config, max_tokens, seed))
 
     def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[str]:
@@ -141,7 +143,7 @@ class Session:
             fitting = torch.tensor([*self.spelling.extending(pending), *self.spelling.within(pending)])
             return torch.full_like(logits_V, -torch.inf).index_copy(0, fitting, logits_V[fitting])
         if self.tokenizer.unk is not None:
-            logits_V[self.tokenizer.unk] = -torch.inf
+            return logits_V.index_fill(0, torch.tensor([self.tokenizer.unk]), -torch.inf)
         return logits_V
 
 

@@ -119,6 +119,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.requested and number == signal.SIGINT:
+            if os.isatty(2):
+                os.write(2, b"\x1b[?25h")  # a progress display may have hidden the cursor
             os._exit(128 + number)
         request.signal_number = number
 

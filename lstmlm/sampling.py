@@ -21,15 +21,19 @@ def repetition_penalty(logits_V: Tensor, seen: Iterable[int], penalty: float) ->
     ids = torch.tensor(sorted(set(seen)), dtype=torch.int64)
     if penalty == 1.0 or not len(ids):
         return logits_V
+    limits = torch.finfo(logits_V.dtype)  # an extreme penalty stops at the largest numbers: infinities would end as NaN
+    penalty = min(max(penalty, limits.tiny), limits.max)
     picked = logits_V[ids]
-    return logits_V.index_copy(0, ids, torch.where(picked > 0, picked / penalty, picked * penalty))
+    changed = torch.where(picked > 0, picked / penalty, picked * penalty).clamp(limits.min, limits.max)
+    return logits_V.index_copy(0, ids, torch.where(picked.isfinite(), changed, picked))
 
 
 def temperature(logits_V: Tensor, value: float) -> Tensor:
     """Sharpen (below 1) or flatten (above 1); 0 leaves only the most likely symbol."""
     if value == 0.0:
         return top_k(logits_V, 1)
-    return logits_V / value
+    limits = torch.finfo(logits_V.dtype)  # with the largest at 0 and a divisor that is a float, nothing overflows to NaN
+    return (logits_V - logits_V.max()) / min(max(value, limits.tiny), limits.max)
 
 
 def top_k(logits_V: Tensor, k: int) -> Tensor:

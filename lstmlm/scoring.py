@@ -101,9 +101,10 @@ def score_segments(
                     inputs_TB, targets_TB, places_TB = _window([segments[i] for i in group], starts[group], begin, end, eos)
                     with one_thread(len(group) < _FEW_SEGMENTS):
                         hidden_TBH, state = model(inputs_TB.to(model.device), state)
-                    scored_TB = places_TB >= 0
-                    places_N = places_TB[scored_TB]
-                    hidden_NH, targets_N = hidden_TBH[scored_TB], targets_TB[scored_TB].to(model.device)
+                    places_N = places_TB[places_TB >= 0]
+                    scored_TB = torch.from_numpy(places_TB >= 0)
+                    hidden_NH = hidden_TBH[scored_TB.to(model.device)]
+                    targets_N = targets_TB[scored_TB].to(model.device)
                     nats, rank = _score_rows(model, hidden_NH, targets_N, ranks)
                     nats_N[places_N] = nats
                     if ranks_N is not None:

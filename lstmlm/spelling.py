@@ -45,6 +45,7 @@ class Spelling:
         spelled = [(tokenizer.spelling(token), token) for token in range(tokenizer.vocabulary_size)]
         ordered = sorted(pair for pair in spelled if pair[0] and pair[1] != tokenizer.eos)
         self._strings = [string for string, _ in ordered]
+        self._longest = max(map(len, self._strings), default=0)
         self._tokens = np.array([token for _, token in ordered], dtype=np.int64)
         self.roles_V: NDArray[np.uint8] = np.array([self._role(token) for _, token in spelled], dtype=np.uint8)
         self.begins_with_letter_V: NDArray[np.bool_] = np.array([_letter_first(string) for string, _ in spelled], dtype=bool)
@@ -58,7 +59,7 @@ class Spelling:
     def within(self, text: bytes) -> list[int]:
         """Tokens whose spelling is a proper prefix of `text`."""
         found = []
-        for length in range(1, len(text)):
+        for length in range(1, min(len(text), self._longest + 1)):
             place = bisect_left(self._strings, text[:length])
             while place < len(self._strings) and self._strings[place] == text[:length]:
                 found.append(int(self._tokens[place]))
@@ -95,6 +96,20 @@ class Spelling:
 def is_word_character(character: str) -> bool:
     """Letters, digits, and the marks that go with letters."""
     return character.isalnum() or unicodedata.category(character).startswith("M")
+
+
+def word_end(text: str, start: int) -> int:
+    """Where the word at the beginning of `text` ends, if not before `start`; a mark at the very end is left open.
+
+    U+FFFD at the end is a character that is not complete yet.
+    """
+    for place in range(start, len(text)):
+        character, rest = text[place], text[place + 1 :]
+        if character in INNER_MARKS and (not rest or is_word_character(rest[0]) or rest == "\ufffd"):
+            continue
+        if not is_word_character(character) and (rest or character != "\ufffd"):
+            return place
+    return len(text)
 
 
 def is_word(text: str) -> bool:

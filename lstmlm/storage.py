@@ -155,6 +155,8 @@ def verify(directory: Path) -> None:
     if not isinstance(listed, dict) or not listed:
         raise ArtefactError(f"{directory / MANIFEST} lists no files")
     try:
+        if not (directory / MANIFEST).read_bytes().endswith(b"\n"):
+            raise ArtefactError(f"{directory / MANIFEST} was cut short: its last line end is missing")
         for name, expected in listed.items():
             path = directory / name
             if name != path.name or path.is_symlink() or not path.is_file():
@@ -219,13 +221,7 @@ def lock(directory: Path) -> Iterator[None]:
     with storage_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise BusyError(
-                f"{directory} is in use by {holder}; wait for it, or choose another directory with -o"
-            ) from error
+        _flock(handle, fcntl.LOCK_EX, directory)
         with storage_errors(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -234,11 +230,23 @@ def lock(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _flock(handle: int, kind: int, directory: Path) -> None:
+    try:
+        with storage_errors(directory / "lock"):
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except StorageError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+            raise
+        holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+        raise BusyError(f"{directory} is in use by {holder}; wait for it, or choose another directory with -o") from error
+
+
 def refuse_if_locked(directory: Path) -> None:
     """Raise `BusyError` if another process holds `directory`; nothing is written."""
-    if (directory / "lock").is_file():
-        with lock(directory):
-            pass
+    path = directory / "lock"
+    if path.is_file():
+        with path.open("rb") as file:
+            _flock(file.fileno(), fcntl.LOCK_SH, directory)
 
 
 class EventLog:
@@ -249,8 +257,10 @@ class EventLog:
         self.path = path
         with storage_errors(path):
             self._file = path.open("ab")
-            if self._file.tell() < length:
-                raise ArtefactError(f"{path} has {self._file.tell():,} bytes; the checkpoint was made at {length:,}")
+            found = self._file.tell()
+            if found < length:
+                self._file.close()
+                raise ArtefactError(f"{path} has {found:,} bytes; the checkpoint was made at {length:,}")
             self._file.truncate(length)
 
     def append(self, event: Mapping[str, Any]) -> None:
@@ -266,7 +276,9 @@ class EventLog:
             return self._file.tell()
 
     def close(self) -> None:
-        self._file.close()
+        """Write out what is left."""
+        with storage_errors(self.path):
+            self._file.close()
 
 
 def require_directory(path: Path) -> None:

@@ -6,6 +6,7 @@ count, the tokenizer's fingerprint and the text's SHA-256; without it, or if it 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from lstmlm.corpus import Piece, Survey, TextCounts
 from lstmlm.errors import ArtefactError, DataError
-from lstmlm.storage import read_json, storage_errors, to_json, write_atomic
+from lstmlm.storage import read_json, sha256_of, storage_errors, to_json, write_atomic
 from lstmlm.tokenizer import Encoded, Tokenizer
 
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
@@ -91,12 +92,14 @@ def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> It
         StorageError: the disk is full or does not let us write.
     """
     sidecar, binary = path.with_suffix(".json"), path.with_suffix(".bin")
-    watcher, counter = Survey(), _Counter(tokenizer)
+    watcher, counter, digest = Survey(), _Counter(tokenizer), hashlib.sha256()
     with storage_errors(binary):
         sidecar.unlink(missing_ok=True)
         with binary.open("wb") as file:
             for encoded in tokenizer.encode_documents(watcher.watch(pieces)):
-                file.write(counter.add(encoded).tobytes())
+                data = counter.add(encoded).tobytes()
+                file.write(data)
+                digest.update(data)
                 yield Progress(counter.counts.tokens, watcher.counts.bytes)
             file.flush()
             os.fsync(file.fileno())
@@ -107,13 +110,14 @@ def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> It
         "tokens": asdict(counter.counts),
         "text": asdict(watcher.counts),
         "tokenizer_fingerprint": tokenizer.fingerprint,
+        "sha256": digest.hexdigest(),
         "complete": True,
     }
     write_atomic(sidecar, to_json(about))
 
 
-def open_store(path: Path) -> TokenStore:
-    """Map a store that was built completely.
+def open_store(path: Path, *, verify: bool = False) -> TokenStore:
+    """Map a store that was built completely; with `verify`, every byte is checked first.
 
     Raises:
         ArtefactError: there is none, or the two files do not fit together.
@@ -125,6 +129,8 @@ def open_store(path: Path) -> TokenStore:
         text = TextCounts(**about["text"])
         if about["complete"] is not True or binary.stat().st_size != tokens.tokens * np.dtype(about["dtype"]).itemsize:
             raise ArtefactError(f"{binary} is not the file that its .json describes")
+        if verify and sha256_of(binary) != about["sha256"]:
+            raise ArtefactError(f"{binary} was altered: its SHA-256 is not the one in its .json")
         ids: Ids = np.memmap(binary, dtype=about["dtype"], mode="r")
         return TokenStore(ids, tokens, text, about["tokenizer_fingerprint"])
     except (KeyError, TypeError, OSError, ValueError) as error:

@@ -26,6 +26,7 @@ from lstmlm.corpus.reading import split_lines
 from lstmlm.errors import ArtefactError, DataError
 
 EOS, UNK = "<eos>", "<unk>"
+_CHARACTERS_AT_ONCE = 1 << 20
 DEFAULT_BPE_SIZE = 4000
 """A good size for a corpus of a megabyte or two."""
 
@@ -41,7 +42,10 @@ _LITERAL_EOS = rf"(?<![^{_WHITE}]){EOS}(?![^{_WHITE}])"
 
 @dataclass(frozen=True)
 class Encoded:
-    """The ids of some text, and where in them lines and documents end (positions one past the last id)."""
+    """The ids of some text, and where in them lines and documents end.
+
+    An end is the position one past the last id of the line; 0 means that it ended just before these ids.
+    """
 
     ids: Sequence[int]
     line_ends: Sequence[int]
@@ -102,6 +106,8 @@ class Tokenizer:
             backend = Backend.from_str(data.decode())
         except Exception as error:  # the library raises plain Exception
             raise ArtefactError(f"tokenizer.json cannot be read: {str(error).strip()}") from error
+        if isinstance(backend.model, models.WordLevel) != (config.kind == "word"):
+            raise ArtefactError(f"tokenizer.json is not of the kind {config.kind!r} that config.json names")
         return cls(backend, config)
 
     def to_json(self) -> bytes:
@@ -110,35 +116,47 @@ class Tokenizer:
 
     def normalize(self, text: str) -> str:
         """`text` as the vocabulary sees it: unchanged, but for the normalization in the config."""
+        _check_unicode(text)
         normalizer = self._backend.normalizer
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def encode(self, text: str) -> list[int]:
         r"""The ids of `text`; nothing is added at its end. In a word model each `\n` is an `<eos>`."""
+        _check_unicode(text)
         return [token for line in self._encode_lines(split_lines(text)) for token in line]
 
     def encode_documents(self, pieces: Iterable[Piece]) -> Iterator[Encoded]:
-        """The ids of a text as training and evaluation see it: each document closed by one `<eos>`.
+        """The ids of a text as training and evaluation see it, a megabyte or so of text at a time.
 
-        In a word model every line is closed by one, which takes the document's place.
+        Each document is closed by one `<eos>`, which belongs to its last line; in a word model every line is closed by one,
+        which takes the document's place.
         """
-        open_line = False
-        for piece in pieces:
+        open_line = False  # the text so far does not end at a line end
+        held_back = False  # it does, but its document's <eos> may still belong to that line
+        for batch in _batches(pieces):
+            lines = [split_lines(piece.text) for piece in batch]
+            encoded = self._encode_lines([line for part in lines for line in part])
             ids: list[int] = []
-            line_ends: list[int] = []
-            lines = split_lines(piece.text)
-            for line, encoded in zip(lines, self._encode_lines(lines), strict=True):
-                ids += encoded
-                open_line = not line.endswith("\n")
-                if not open_line:
+            line_ends = [0] if held_back else []
+            document_ends: list[int] = []
+            for piece, part in zip(batch, lines, strict=True):
+                for line in part:
+                    ids += next(encoded)
+                    open_line = not line.endswith("\n")
+                    if not open_line:
+                        line_ends.append(len(ids))
+                if piece.ends_document and (open_line or self.kind != "word"):
+                    if not open_line and line_ends and line_ends[-1:] != document_ends[-1:]:
+                        line_ends.pop()
+                    ids.append(self.eos)
                     line_ends.append(len(ids))
-            if piece.ends_document and (open_line or self.kind != "word"):
-                if not open_line and line_ends:
-                    line_ends.pop()  # the document's end belongs to its last line
-                ids.append(self.eos)
-                line_ends.append(len(ids))
-                open_line = False
-            yield Encoded(ids, line_ends, [len(ids)] if piece.ends_document else [])
+                    open_line = False
+                if piece.ends_document:
+                    document_ends.append(len(ids))
+            held_back = self.kind != "word" and not open_line and not batch[-1].ends_document and bool(line_ends)
+            if held_back:
+                line_ends.pop()
+            yield Encoded(ids, line_ends, document_ends)
 
     def _encode_lines(self, lines: list[str]) -> Iterator[list[int]]:
         encodings = self._backend.encode_batch_fast(lines, add_special_tokens=False)
@@ -207,6 +225,29 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is left: U+FFFD if the ids ended inside a character."""
         return self._utf8.decode(b"", final=True)
+
+
+def _check_unicode(text: str) -> None:
+    """Refuse what only a string can hold: the stand-ins for bytes that a command line could not decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise DataError(f"the text is not UTF-8: no character is U+{code:04X}, at {error.start:,}") from error
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces in groups that are worth the tokenizer's while: many short documents are encoded together."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.text)
+        if size >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _normalizer(config: TokenizerConfig) -> normalizers.Normalizer | None:

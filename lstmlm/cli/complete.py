@@ -58,6 +58,8 @@ def stdin_lines() -> Iterator[str]:
     """
     from lstmlm.errors import DataError
 
+    if sys.stdin is None:  # closed by the caller
+        return
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             yield line.decode().rstrip("\r\n")

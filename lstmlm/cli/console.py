@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -31,15 +32,23 @@ def data_console() -> Console:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:  # rich's own would exit with code 1
+            raise BrokenPipeError
+
     stream = sys.stderr if stderr else sys.stdout
     if stream is None:  # closed by the caller
-        stream = open(os.devnull, "w", encoding="utf-8")
+        stream = io.StringIO()
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=not stream.isatty())
+    return PipedConsole(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=not stream.isatty())
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, in which no file's name can act on a terminal."""
+    if not all(character.isprintable() or character in "\n\t" for character in message):
+        from lstmlm.report.terminal import visible
+
+        message = visible(message)
     click.echo(message, err=True)
 
 
@@ -53,8 +62,10 @@ def safe(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """Text on stdout, at once."""
-    click.echo(text, nl=False)
+    """Text on stdout, at once and as it is (`click.echo` drops escape sequences on the way into a pipe)."""
+    if sys.stdout is not None:  # not closed by the caller
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 @contextmanager

@@ -50,14 +50,16 @@ def eval_command(
     recorded = loaded.training.get("corpus") or {"documents": loaded.documents}
     config = from_mapping(CorpusConfig, recorded, f"{loaded.path}/config.json")
     config = updated(config, documents=documents, encoding_errors=encoding_errors, text_field=text_field)
+    expected = None
     if texts:
         corpus, wanted = open_texts(texts, config, split), "test"
     elif sources := loaded.training.get("sources"):
         corpus, wanted = open_corpus(sources, config), split or "test"
+        expected = loaded.training.get("text_sha256", {}).get(wanted)
     else:
         raise click.UsageError(f"{model} does not know what it was trained on; expected a TEXT")
     with token_progress("scoring") as progress:
-        result = evaluate(loaded, corpus, wanted, mode=mode, progress=progress)
+        result = evaluate(loaded, corpus, wanted, mode=mode, progress=progress, expected_sha256=expected)
     data = to_json(result)
     if json_path == "-":
         write(data.decode())

@@ -49,8 +49,10 @@ def info_command(
 def _run(path: Path) -> dict[str, Any]:
     from lstmlm.checkpoint import RUN_FILE, TRAINING_STATE, best_step, resolve_model, step_directories
     from lstmlm.storage import read_json
+    from lstmlm.training import RunOptions
 
     about = read_json(path / RUN_FILE)
+    RunOptions.read(path)
     steps = step_directories(path)
     standing = read_json(steps[0] / TRAINING_STATE) if steps else {}
     return {
@@ -110,14 +112,14 @@ def _source(
 def _show(about: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from lstmlm.report.terminal import counts_table
+    from lstmlm.report.terminal import counts_table, visible
 
     console = data_console()
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _flat(about):
-        table.add_row(name, value)
+        table.add_row(name, visible(value))
     console.print(table)
     if "splits" in about:
         console.print()
@@ -134,7 +136,5 @@ def _flat(about: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif isinstance(value, list):
             rows.append((f"{prefix}{name}", " ".join(map(str, value))))
         else:
-            rows.append(
-                (f"{prefix}{name}", "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
-            )
+            rows.append((f"{prefix}{name}", "-" if value is None else f"{value:,}" if type(value) is int else str(value)))
     return rows

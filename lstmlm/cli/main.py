@@ -19,6 +19,8 @@ from lstmlm.cli.repl import repl_command
 from lstmlm.cli.train import train_command
 from lstmlm.errors import LstmlmError
 
+_MEMORY_SIGNS = ("not enough memory", "out of memory", "can't allocate memory", "Storage size calculation overflowed")
+"""What torch says on its platforms."""
 INTERRUPTED, PIPE_CLOSED, IO_FAILED, NO_MEMORY, OUR_MISTAKE = 130, 141, 5, 6, 70
 
 
@@ -58,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        say(_misuse(error))
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         return INTERRUPTED
@@ -73,10 +75,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+def _misuse(error: click.ClickException) -> str:
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a command without arguments asks for help
+        return message
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"lstmlm: {message}\nTry '{context.command_path if context else 'lstmlm'} --help'."
+
+
 def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, LstmlmError):
         return error.exit_code, str(error)
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS):
         return NO_MEMORY, "not enough memory; use a smaller --batch-size, --window, --hidden or --vocab-size"
     if isinstance(error, OSError):
         return IO_FAILED, f"{error.filename or 'input/output'}: {error.strerror or error}"

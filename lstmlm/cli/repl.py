@@ -27,7 +27,7 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
     sampling = SamplingConfig(temperature=temperature, top_p=0.95)
     loaded = load_model(model)
     conversation = Conversation(loaded, k=k, sampling=sampling, seed=seed)
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         from lstmlm.repl.terminal import TerminalFace
 
         say(f"{loaded.path}: {loaded.model.num_parameters:,} parameters, {loaded.tokenizer.kind}; /help lists all")
@@ -36,4 +36,4 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
         from lstmlm.cli.complete import stdin_lines
         from lstmlm.repl.lines import run_lines
 
-        run_lines(conversation, stdin_lines(), write)
+        run_lines(conversation, stdin_lines(), lambda piece: write(safe(piece)))

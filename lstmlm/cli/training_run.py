@@ -51,7 +51,8 @@ def report_best(run: Path, console: Console) -> None:
     split = "test" if "test" in corpus.splits else "valid"
     console.print(f"\n{loaded.path} on the {split} split:")
     with token_progress(f"scoring {split}") as progress:
-        result = evaluate(loaded, corpus, split, progress=progress)
+        expected = loaded.training["text_sha256"][split]
+        result = evaluate(loaded, corpus, split, progress=progress, expected_sha256=expected)
     data_console().print(evaluation_report(result))
     console.print(f"\nNow type with it:  lstmlm repl {run}")
 

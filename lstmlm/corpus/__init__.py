@@ -20,7 +20,7 @@ from lstmlm.config import SPLITS, CorpusConfig
 from lstmlm.corpus.reading import COMPRESSED, Piece, into_documents, read_text
 from lstmlm.corpus.splitting import plan_split
 from lstmlm.corpus.survey import Overlap, Survey, TextCounts, measure_overlap, survey
-from lstmlm.corpus.tables import HUB_PREFIX, TABLES, hub_splits, read_hub, read_table
+from lstmlm.corpus.tables import HUB_PREFIX, TABLES, hub_splits, read_hub, read_table, table_format
 from lstmlm.errors import DataError, UsageError
 
 __all__ = [
@@ -88,7 +88,7 @@ class Corpus:
             empty = empty and not piece.text.strip()
             yield piece
         if empty:
-            raise DataError(f"the {split} text of {self.name} is empty, or only white space; expected some text")
+            raise DataError(f"the {split} text of {' '.join(self.names)} is empty, or only white space; expected some text")
 
 
 def built_in_corpora() -> dict[str, Path]:
@@ -144,7 +144,10 @@ def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, 
 def _names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
     if not sources:
         raise UsageError("expected at least one source: a file, a folder, everyday, or hf:OWNER/NAME")
-    return [os.fspath(source) for source in sources]
+    names = [os.fspath(source) for source in sources]
+    if not all(names):
+        raise UsageError("the name of a source is empty; expected a file, a folder, everyday, or hf:OWNER/NAME")
+    return names
 
 
 def source_name(names: Sequence[str]) -> str:
@@ -158,13 +161,13 @@ def _stem(name: str) -> str:
     path = Path(name)
     while path.suffix.lower() in (*COMPRESSED, *TABLES, *TEXT_SUFFIXES):
         path = path.with_suffix("")
-    return path.name or Path(name).resolve().name
+    return path.name if path.name not in ("", "..") else Path(name).resolve().name
 
 
 def _with_document_rule(names: Sequence[str], config: CorpusConfig) -> CorpusConfig:
     if config.documents is not None:
         return config
-    built_in = any(not Path(name).exists() and name in built_in_corpora() for name in names)
+    built_in = any(not os.path.exists(name) and name in built_in_corpora() for name in names)
     return replace(config, documents="blank-line" if built_in else "file")
 
 
@@ -173,12 +176,12 @@ def _own_splits(name: str, config: CorpusConfig) -> dict[str, Read]:
     if name.startswith(HUB_PREFIX):
         return {ours: partial(read_hub, name, theirs, config.text_field) for ours, theirs in hub_splits(name).items()}
     path = Path(name)
-    if not path.exists() and name in built_in_corpora():
+    if not os.path.exists(name):  # unlike Path.exists, not an error for a name that no file can have
+        if name not in built_in_corpora():
+            raise UsageError(f"{name} does not exist, and is no built-in corpus ({', '.join(built_in_corpora())})")
         path = built_in_corpora()[name]
     if path.is_dir():
         return _folder_splits(path, config)
-    if not path.exists():
-        raise UsageError(f"{name} does not exist, and is no built-in corpus ({', '.join(built_in_corpora())})")
     return {"train": _file_reader([path], config)}
 
 
@@ -200,13 +203,13 @@ def _folder_splits(folder: Path, config: CorpusConfig) -> dict[str, Read]:
 def _is_text(path: Path) -> bool:
     plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
     hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and plain.suffix.lower() in (*TEXT_SUFFIXES, *TABLES)
+    return not hidden and (plain.suffix.lower() in TEXT_SUFFIXES or table_format(path) is not None)
 
 
 def _file_reader(paths: Sequence[Path], config: CorpusConfig) -> Read:
     def read() -> Iterator[Piece]:
         for path in paths:
-            if path.suffix in TABLES:
+            if table_format(path):
                 yield from read_table(path, config.text_field)
             else:
                 yield from into_documents(read_text(path, config.encoding_errors), config.documents or "file")

@@ -121,7 +121,7 @@ def split_lines(text: str) -> list[str]:
 
 def into_documents(blocks: Iterable[str], rule: str) -> Iterator[Piece]:
     """Cut the text of one file into documents: by `blank-line`, or the whole `file` as one."""
-    pending = False
+    pending = open_line = False
     for block in blocks:
         if rule == "file":
             yield Piece(block)
@@ -129,7 +129,8 @@ def into_documents(blocks: Iterable[str], rule: str) -> Iterator[Piece]:
             continue
         lines: list[str] = []
         for line in split_lines(block):
-            if line.strip():
+            goes_on, open_line = open_line, not line.endswith("\n")
+            if goes_on or line.strip():
                 lines.append(line)
                 continue
             yield Piece("".join(lines), ends_document=pending or bool(lines), separator=line)

@@ -107,10 +107,12 @@ def _characters_of(read: Read, start: int, end: int) -> Iterator[Piece]:
     position = 0
     for piece in read():
         low, high = max(start - position, 0), min(end - position, len(piece.text))
-        if low < high:
-            yield Piece(piece.text[low:high], separator=piece.separator)
         position += len(piece.text)
-        if position >= end:
+        # a separator goes with the text before it, the first one with the beginning
+        separator = piece.separator if start < position <= end or position == start == 0 else ""
+        if low < high or separator:
+            yield Piece(piece.text[low:high] if low < high else "", separator=separator)
+        if position > end:
             break
     if end > start:
         yield Piece("", ends_document=True)

@@ -13,6 +13,7 @@ from lstmlm.corpus.reading import Piece
 
 NGRAM = 13
 """Words of a shared sequence that counts as the same text (the length used for GPT-3, Brown et al. 2020, appendix C)."""
+_EOS = "<eos>"
 _SHORTEST_LINE = 5
 """Words of the shortest line that counts: "Thank you." stands in every text."""
 
@@ -28,7 +29,18 @@ class TextCounts:
     documents: int = 0
     replaced: int = 0
     """U+FFFD characters: bytes that were not UTF-8 and read with `--encoding-errors replace`, or so written in the text."""
+    literal_eos: int = 0
+    """Times the text itself says `<eos>`, which a word model can only read as unknown."""
     sha256: str = ""
+
+    def notes(self, kind: str) -> list[str]:
+        """What a person should know about this text before reading figures on it, with a tokenizer of `kind`."""
+        found = []
+        if self.replaced:
+            found.append(f"{self.replaced:,} characters stand for bytes that were not UTF-8 (U+FFFD)")
+        if self.literal_eos and kind == "word":
+            found.append(f"the text itself says {_EOS} {self.literal_eos:,} times; it is read as unknown")
+        return found
 
 
 class Survey:
@@ -36,7 +48,7 @@ class Survey:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._counts = dict.fromkeys(("bytes", "chars", "words", "lines", "documents", "replaced"), 0)
+        self._counts = dict.fromkeys(("bytes", "chars", "words", "lines", "documents", "replaced", "literal_eos"), 0)
 
     def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Yield the pieces on, counting each."""
@@ -52,6 +64,7 @@ class Survey:
             counts["lines"] += text.count("\n")
             counts["documents"] += piece.ends_document
             counts["replaced"] += text.count("\ufffd")
+            counts["literal_eos"] += text.count(_EOS)
             if text:
                 open_line = not text.endswith("\n")
             if piece.ends_document and open_line:

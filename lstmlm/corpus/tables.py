@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lstmlm.corpus.reading import Piece, normalized
+from lstmlm.corpus.reading import COMPRESSED, Piece, normalized
 from lstmlm.errors import DataError, StorageError, UsageError
 
 TABLES = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 HUB_PREFIX = "hf:"
 _HUB_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+
+
+def table_format(path: Path) -> str | None:
+    """The kind of table that `path`, plain or compressed, is by its name; `None` for other files."""
+    plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
+    return TABLES.get(plain.suffix.lower())
 
 
 def read_table(path: Path, text_field: str) -> Iterator[Piece]:
@@ -25,9 +31,15 @@ def read_table(path: Path, text_field: str) -> Iterator[Piece]:
     import datasets
 
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a local file is nobody's business
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)  # errors are said once, by us
+    kind = table_format(path)
+    # in a CSV file every field is text: not a number that has lost its zeros, nor nothing because it says "NA"
+    as_text = {"converters": {text_field: str}, "na_filter": False} if kind == "csv" else {}
     try:
+        if not path.stat().st_size:
+            raise DataError(f"{path} is empty; expected rows with a column {text_field!r}")
         rows = datasets.load_dataset(
-            TABLES[path.suffix], data_files={"train": glob.escape(str(path))}, split="train", streaming=True
+            kind, data_files={"train": glob.escape(str(path))}, split="train", streaming=True, **as_text
         )
         yield from _documents(rows, text_field, str(path))
     except (DataError, UsageError):

@@ -14,7 +14,7 @@ from lstmlm.config import ModelConfig
 from lstmlm.model.cells import State
 from lstmlm.model.inputs import Embedding, one_hot_product
 from lstmlm.model.outputs import FullSoftmax
-from lstmlm.model.recurrent import RecurrentStack, locked_dropout
+from lstmlm.model.recurrent import RecurrentStack, fill_uniform, locked_dropout
 
 
 class LanguageModel(nn.Module):
@@ -51,10 +51,9 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             for weight in (self.embedding.weight if self.embedding else None, self.output.weight):
                 if weight is not None:
-                    weight.uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width), generator=generator)
+                    fill_uniform(weight, 1 / math.sqrt(width), generator)
             if self.output.projection is not None:
-                bound = 1 / math.sqrt(self.config.hidden_size)
-                self.output.projection.weight.uniform_(-bound, bound, generator=generator)
+                fill_uniform(self.output.projection.weight, 1 / math.sqrt(self.config.hidden_size), generator)
             self.output.bias.zero_()
             if unigram_counts is not None:
                 frequencies = (unigram_counts.double() + 1) / (unigram_counts.double() + 1).sum()

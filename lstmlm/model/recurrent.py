@@ -28,6 +28,11 @@ def locked_dropout(values_TBX: Tensor, probability: float, training: bool) -> Te
     return values_TBX * mask_BX
 
 
+def fill_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:
+    """Uniform numbers within `bound` of zero: drawn on the CPU, so that they are the same on every device."""
+    weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+
+
 class RecurrentLayer(nn.Module):
     """One layer; parameters named and laid out as in the model directory.
 
@@ -58,9 +63,9 @@ class RecurrentLayer(nn.Module):
         """
         bound = 1 / math.sqrt(self.hidden_size)
         with torch.no_grad():
-            self.weight_ih.uniform_(-bound, bound, generator=generator)
+            fill_uniform(self.weight_ih, bound, generator)
             for gate_HH in torch.split(self.weight_hh, self.hidden_size):
-                nn.init.orthogonal_(gate_HH, generator=generator)
+                gate_HH.copy_(nn.init.orthogonal_(torch.empty(gate_HH.shape), generator=generator))
             self.bias_ih.zero_()
             self.bias_hh.zero_()
             if self.cell == "lstm":

@@ -75,9 +75,10 @@ class Conversation:
     def write(self, max_tokens: int = _DEFAULT_TOKENS) -> Iterator[str]:
         """Let the model write on; what was yielded when the caller stops stays."""
         before, written = self.text, ""
+        pieces = self.session.write(before, self.sampling, max_tokens=max_tokens, seed=self.seed)
         self._change(before)
         try:
-            for piece in self.session.write(before, self.sampling, max_tokens=max_tokens, seed=self.seed):
+            for piece in pieces:
                 written += piece
                 yield piece
         finally:
@@ -128,8 +129,9 @@ class Conversation:
         command, _, argument = line.strip().partition(" ")
         argument = argument.strip()
         if not line.startswith("/"):
-            if line.strip().isdecimal() and 1 <= int(line) <= self.k:
-                self.take(int(line))
+            number = line.strip()
+            if number.isdecimal() and len(number) < 10 and 1 <= int(number) <= self.k:
+                self.take(int(number))
             else:
                 self.type(line)
         elif command == "/gen":

@@ -16,11 +16,9 @@ from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from lstmlm.completion import Completion
-from lstmlm.errors import LstmlmError
 from lstmlm.repl.conversation import Conversation
 
 KEYS = "Tab or Alt-1…9 takes a word, Ctrl-G writes on, Enter keeps the line, /help, Ctrl-D quits"
-_GENERATE = "/gen"
 _PROMPT_WIDTH = 48
 _STYLE = Style.from_dict(
     {"bottom-toolbar": "noreverse", "number": "ansibrightblack", "word": "bold", "before": "ansibrightblack"}
@@ -41,6 +39,8 @@ class TerminalFace:
         self.conversation = conversation
         self._write = write
         self._known: tuple[str, int, Completion] | None = None
+        self._writes_on = False
+        """Whether the line ended with Ctrl-G."""
         self._prompt: PromptSession[str] = PromptSession(
             key_bindings=self._keys(), bottom_toolbar=self._bar, style=_STYLE, input=input, output=output
         )
@@ -49,12 +49,16 @@ class TerminalFace:
     def run(self) -> None:
         """Until `/quit` or Ctrl-D; Ctrl-C drops the line, or stops the model's writing and keeps what it wrote."""
         while not self.conversation.over:
+            self._writes_on = False
             try:
                 line = self._prompt.prompt(self._before)
             except KeyboardInterrupt:
                 continue
             except EOFError:
                 return
+            if self._writes_on:
+                self.conversation.type(line)
+                line = "/gen"
             try:
                 for piece in self.conversation.respond(line):
                     self._write(piece)
@@ -106,11 +110,8 @@ class TerminalFace:
             keys.add("escape", str(number))(partial(take, number))
 
         @keys.add("c-g")
-        def generate(event: KeyPressEvent) -> None:
-            try:
-                self.conversation.type(self._typed())
-            except LstmlmError:
-                return
-            event.app.exit(result=_GENERATE)
+        def write_on(event: KeyPressEvent) -> None:
+            self._writes_on = True
+            event.app.exit(result=self._typed())
 
         return keys

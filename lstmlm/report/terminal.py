@@ -50,14 +50,15 @@ def evaluation_report(result: Mapping[str, Any]) -> RenderableType:
         rate = f"{result['tokens_unknown']:,} of {result['tokens']:,} tokens are unknown ({result['oov']['rate']:.2%})"
         table.add_row("  without unknown", _figure(result["oov"]["excluding"]), rate)
     accuracy = result["accuracy"]
-    shares = "  ".join(f"top {k} {accuracy[f'top{k}']:.1%}" for k in (1, 3, 5, 10))
+    shares = "  ".join(f"top {k} {accuracy[f'top{k}']:.1%}" for k in (3, 5, 10))
     table.add_row("next token right", f"{accuracy['top1']:.1%}", f"{shares}  MRR@10 {result['mrr10']:.3f}")
     protocol = (
         f"{', '.join(map(visible, text['paths']))}: every token a target exactly once, from a zero state, "
         f"{_MODES[result['protocol']['mode']]}; float32, the full vocabulary of {result['model']['vocabulary_size']:,} "
         f"({result['model']['tokenizer']}). {result['seconds']:.1f} s, {result['tokens_per_second']:,.0f} tokens/s."
     )
-    return Group(table, Text(protocol, style="dim"))
+    warnings = [Text(f"note: {warning}", style="yellow") for warning in result["warnings"]]
+    return Group(table, *warnings, Text(protocol, style="dim"))
 
 
 def _figure(value: float | None, digits: int = 2) -> str:

@@ -6,7 +6,7 @@ loop            steps, validation, checkpoints, numbers that are not finite
 events          what is yielded
 """
 
-from lstmlm.training.loop import train
+from lstmlm.training.course import train
 from lstmlm.training.preparation import RunOptions, absolute_sources
 
 __all__ = ["RunOptions", "absolute_sources", "train"]

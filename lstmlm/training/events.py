@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,10 @@ class Stepped(Progressed):
             "event": "step",
             **super().record(),
             "loss": self.loss,
-            "perplexity": perplexity(self.loss, 1),
+            "perplexity": _finite(perplexity(self.loss, 1)),
             "learning_rate": self.learning_rate,
             "tokens_per_second": round(self.tokens_per_second, 1),
-            "gradient_norm": self.gradient_norm,
+            "gradient_norm": _finite(self.gradient_norm),
         }
 
 
@@ -100,7 +101,7 @@ class Validated(Progressed):
             "event": "validation",
             **super().record(),
             "loss": self.loss,
-            "perplexity": perplexity(self.loss, 1),
+            "perplexity": _finite(perplexity(self.loss, 1)),
             "best": self.best,
         }
 
@@ -145,10 +146,15 @@ class Ended(Progressed):
             "event": "end",
             **super().record(),
             "loss": self.loss,
-            "perplexity": perplexity(self.loss, 1),
+            "perplexity": _finite(perplexity(self.loss, 1)),
             "best_step": self.best_step,
             "early": self.early,
         }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: a perplexity beyond every float, the gradient of a step that was left out, are null."""
+    return value if math.isfinite(value) else None
 
 
 Event = Tokenizing | Prepared | Warned | Stepped | Validated | Saved | RolledBack | Ended

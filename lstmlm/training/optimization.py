@@ -60,7 +60,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
     """The inverse of `optimizer_tensors`, on an optimizer built with the same configuration."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        owner, number, field = name.split(".", 2)
+        owner, _, place = name.partition(".")
         if owner == "optimizer":
+            number, _, field = place.partition(".")
             state.setdefault(int(number), {})[field] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, values in optimizer.state.items():
+        for field, tensor in values.items():
+            if tensor.shape == weight.shape:  # fused kernels take for granted that both lie in memory alike
+                values[field] = torch.empty_like(weight).copy_(tensor)

@@ -64,8 +64,12 @@ class RunOptions:
         except (KeyError, TypeError) as error:
             raise ArtefactError(f"{where} is damaged: {error}") from error
 
-    def refuse_differences(self, recorded: RunOptions) -> None:
-        """Raise `UsageError` naming the first option that is not the one the run was started with."""
+    def continuing(self, recorded: RunOptions) -> RunOptions:
+        """The `recorded` options, with what may change from one part of a run to the next taken from these.
+
+        Raises:
+            UsageError: naming the first other option that was given (is not None) and differs.
+        """
         mine, theirs = self.to_mapping(), recorded.to_mapping()
         if mine["sources"] != theirs["sources"]:
             raise UsageError(f"this run was started with {' '.join(recorded.sources)}, not {' '.join(self.sources)}")
@@ -76,6 +80,8 @@ class RunOptions:
                         f"this run was started with {name} {value}, not {mine[section][name]}; "
                         "leave the option away to continue it, or start another run with -o"
                     )
+        training = replace(recorded.training, checkpoint_every=self.training.checkpoint_every)
+        return replace(recorded, training=training, runtime=self.runtime)
 
 
 def absolute_sources(sources: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
@@ -98,8 +104,7 @@ class Material:
         """What a person should know about this text."""
         found = []
         for split, store in self.stores.items():
-            if store.text.replaced:
-                found.append(f"{split}: {store.text.replaced:,} characters stand for bytes that were not UTF-8")
+            found += [f"{split}: {note}" for note in store.text.notes(self.tokenizer.kind)]
         for split, overlap in self.overlaps.items():
             if max(overlap.lines, overlap.ngrams) >= _NOTICED_OVERLAP:
                 found.append(
@@ -142,11 +147,13 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
                 yield Tokenizing(split, progress.tokens, progress.text_bytes)
             store = open_store(path)
         stores[split] = store
-    overlaps = {
-        split: measure_overlap(corpus.pieces(split), _until_stopped(corpus, "train", stop))
-        for split in corpus.splits
-        if split != "train"
-    }
+    if checkpoint is None:
+        held_out = [split for split in corpus.splits if split != "train"]
+        overlaps = {
+            split: measure_overlap(corpus.pieces(split), _until_stopped(corpus, "train", stop)) for split in held_out
+        }
+    else:
+        overlaps = {split: Overlap(**found) for split, found in read_json(run / RUN_FILE)["overlap"].items()}
     yield Material(corpus, tokenizer, stores, overlaps)
 
 
@@ -158,7 +165,7 @@ def _until_stopped(corpus: Corpus, split: str, stop: StopRequest) -> Iterator[An
 
 def _complete_store(path: Path, tokenizer: Tokenizer) -> TokenStore | None:
     try:
-        store = open_store(path)
+        store = open_store(path, verify=True)
     except ArtefactError:
         return None
     return store if store.tokenizer_fingerprint == tokenizer.fingerprint else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lstmlm.checkpoint import TRAINING_STATE, TRAINING_TENSORS, WEIGHTS, pack_tensors, read_tensors, restore_weights
-from lstmlm.config import from_mapping
+from lstmlm.config import TrainConfig, from_mapping
 from lstmlm.model import LanguageModel, State
 from lstmlm.storage import read_json, to_json
 from lstmlm.training.optimization import optimizer_tensors, restore_optimizer
@@ -56,3 +57,9 @@ def restore_training(checkpoint: Path, model: LanguageModel, optimizer: torch.op
     restore_optimizer(optimizer, tensors)
     state = tuple(tensors[name].to(model.device) for name in sorted(tensors) if name.startswith("state."))
     return from_mapping(Standing, read_json(checkpoint / TRAINING_STATE), str(checkpoint / TRAINING_STATE)), state
+
+
+def diagnostics(symptom: str, standing: Standing, model: LanguageModel, config: TrainConfig) -> dict[str, Any]:
+    """What is known about a divergence; a number that is not finite is given as text."""
+    norms = {name: str(float(weight.detach().norm())) for name, weight in model.named_parameters()}
+    return {"symptom": symptom, "standing": asdict(standing), "weight_norms": norms, "options": asdict(config)}

@@ -1,4 +1,4 @@
-"""The training loop: contiguous streams with carried state, truncated backpropagation, everything saved.
+"""The trainer: contiguous streams with carried state, truncated backpropagation, everything saved.
 
 A run is a function of its options, its text and the machine's arithmetic: batches of (seed, epoch, step), dropout masks
 of (seed, step), all else stands in the checkpoint. A run that was killed and continued therefore ends bit-equal to one
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,26 +21,17 @@ import torch
 from torch import nn
 
 from lstmlm.batches import Batches
-from lstmlm.checkpoint import RUN_FILE, TRAINING_STATE, model_files, newest_valid, save_step, step_directories
+from lstmlm.checkpoint import find_best, model_files, newest_valid, save_step
 from lstmlm.config import parse_interval
-from lstmlm.errors import ArtefactError, DivergedError, StoppedError, StorageError, UsageError
+from lstmlm.errors import DivergedError, StoppedError, StorageError
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import StopRequest, choose_runtime
 from lstmlm.scoring import score_segments
-from lstmlm.storage import (
-    EventLog,
-    clean_temporary,
-    lock,
-    make_directory,
-    read_json,
-    refuse_if_locked,
-    to_json,
-    write_atomic,
-)
+from lstmlm.storage import EventLog, to_json, write_atomic
 from lstmlm.training.events import Ended, Event, Prepared, RolledBack, Saved, Stepped, Validated, Warned
 from lstmlm.training.optimization import build_optimizer, learning_rate
-from lstmlm.training.preparation import Material, RunOptions, prepare, write_run_file
-from lstmlm.training.standing import Standing, pack_training, restore_training
+from lstmlm.training.preparation import Material, RunOptions
+from lstmlm.training.standing import Standing, diagnostics, pack_training, restore_training
 
 _Logged = TypeVar("_Logged", Stepped, Validated, RolledBack, Ended)
 
@@ -53,58 +43,6 @@ MOST_SKIPPED = 3
 """Updates in a row that are left out before the run goes back to its last checkpoint."""
 _ABSURD_LOSS = 10.0
 """A loss this many times that of a uniform guess counts as not finite: training that works never gets there."""
-
-
-def train(run: Path, options: RunOptions, *, resume: bool = False, stop: StopRequest | None = None) -> Iterator[Event]:
-    """Train a model into the run directory `run`, yielding events; iterate to the end to let it happen.
-
-    Raises:
-        UsageError: `run` exists (and `resume` is false), or `resume` meets other options or another text.
-        BusyError: another process trains into `run`.
-        ArtefactError: `run` has checkpoints, of which none is whole.
-        DivergedError: numbers left the finite range, with half the learning rate too.
-        StoppedError: `stop` was requested; a checkpoint was saved.
-        StorageError: the run directory cannot be made, or the last checkpoint cannot be written.
-    """
-    if run.exists() and not resume:
-        refuse_if_locked(run)
-        raise UsageError(f"{run} exists; continue it with --resume, or choose another directory with -o")
-    make_directory(run)
-    with lock(run), ExitStack() as stack:
-        clean_temporary(run)
-        if (run / RUN_FILE).exists():
-            options.refuse_differences(RunOptions.read(run))
-        yield from _course(run, options, stop or StopRequest(), stack)
-
-
-def _course(run: Path, options: RunOptions, stop: StopRequest, stack: ExitStack) -> Iterator[Event]:
-    """Find the checkpoint, prepare the material, make the steps."""
-    had_checkpoints = bool(step_directories(run))
-    checkpoint, damaged = newest_valid(run)
-    if checkpoint is None and had_checkpoints:
-        names = ", ".join(path.name for path in damaged)
-        raise ArtefactError(f"{run} has no whole checkpoint, all are damaged ({names}); start a new run with -o")
-    for path in damaged:
-        yield Warned(f"a damaged checkpoint was set aside as {path}; continuing from {checkpoint}")
-    if checkpoint is not None and read_json(checkpoint / TRAINING_STATE).get("finished"):
-        yield Warned(f"{run} is finished, there is nothing left to do")
-        return
-    material = None
-    for progress in prepare(run, options, checkpoint, stop):
-        if isinstance(progress, Material):
-            material = progress
-        else:
-            yield progress
-    assert material is not None, "prepare ends with the material"
-    trainer = Trainer(run, options, material, stop)
-    if checkpoint is None:
-        write_run_file(run, options, material, trainer.runtime.precision)
-    else:
-        trainer.restore(checkpoint)
-    stack.callback(trainer.open_metrics().close)
-    yield from map(Warned, material.warnings)
-    yield trainer.prepared(resumed=checkpoint is not None)
-    yield from trainer.steps()
 
 
 class Trainer:
@@ -145,6 +83,8 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, self.config)
         self.standing, self.state = restore_training(checkpoint, self.model, self.optimizer)
         self.saved_step = self.standing.step
+        if not find_best(self.run, self.standing.best_step):
+            self.standing.best_loss = None  # that model was damaged or lost: the next validation counts as better
 
     def open_metrics(self) -> EventLog:
         """Open `metrics.jsonl`, as long as it was at the checkpoint."""
@@ -275,8 +215,9 @@ class Trainer:
         standing = self.standing
         if self.validate_every:
             return standing.step % self.validate_every == 0
-        wait = max((self.config.budget or 0.0) / VALIDATIONS, 10 * standing.validation_cost)
-        return standing.seconds - standing.validated_seconds >= wait
+        budget = self.config.budget or 0.0
+        wait = max(budget / VALIDATIONS, 10 * standing.validation_cost)  # at most a tenth of the time
+        return standing.seconds - standing.validated_seconds >= wait and budget - standing.seconds > wait / 2
 
     def _validate(self) -> Validated:
         """Score the whole validation split exactly, as one stream."""
@@ -359,7 +300,7 @@ class Trainer:
         """Go back to the last checkpoint, or the beginning, with half the learning rate; the second time, give up."""
         if self.standing.rolled_back:
             path = self.run / "diagnostics.json"
-            write_atomic(path, to_json(self._diagnostics(symptom)))
+            write_atomic(path, to_json(diagnostics(symptom, self.standing, self.model, self.config)))
             raise DivergedError(
                 f"training diverged ({symptom}), with half the learning rate too; see {path}, use a smaller --lr"
             )
@@ -375,16 +316,6 @@ class Trainer:
         standing.learning_rate_scale *= 0.5
         self._tick()
         return self._log(RolledBack(**self._where(), symptom=symptom, learning_rate_scale=standing.learning_rate_scale))
-
-    def _diagnostics(self, symptom: str) -> dict[str, Any]:
-        """What is known about the failure; a number that is not finite is given as text."""
-        norms = {name: str(float(weight.detach().norm())) for name, weight in self.model.named_parameters()}
-        return {
-            "symptom": symptom,
-            "standing": asdict(self.standing),
-            "weight_norms": norms,
-            "options": asdict(self.config),
-        }
 
 
 def _dropout_seed(seed: int, step: int) -> int:

@@ -1,0 +1,289 @@
+"""A session: reading, going back, writing on; stop strings; what is never written."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import building
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmlm.checkpoint import LoadedModel, load_model, save_model
+from lstmlm.config import SamplingConfig
+from lstmlm.errors import DataError, UsageError
+from lstmlm.generation import Session
+from lstmlm.tokenizer import EOS, UNK
+
+KINDS = ("word", "char", "byte", "bpe")
+EACH_KIND = pytest.mark.parametrize("kind", KINDS)
+GREEDY = SamplingConfig(temperature=0)
+PROMPTS = ("", "the ", "the c", "the cat", "a dog\n", "the  ", "\t", "don't p", "zebra qu", "naïve 😀", "😀 ")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedModel]:
+    return {kind: building.saved_model(tmp_path_factory.mktemp(kind) / "model", kind) for kind in KINDS}
+
+
+def written(model: LoadedModel | Session, prompt: str, config: SamplingConfig | None = None, **options: object) -> str:
+    session = model if isinstance(model, Session) else Session(model)
+    return "".join(session.write(prompt, config or SamplingConfig(), **options))  # type: ignore[arg-type]
+
+
+def biased(folder: Path, kind: str, **bias: float) -> LoadedModel:
+    """A model with a liking for (or against) some tokens, named as they are described."""
+    tokenizer = building.tokenizer(kind)
+    model = building.model(tokenizer.vocabulary_size)
+    names = [tokenizer.describe(token) for token in range(tokenizer.vocabulary_size)]
+    with torch.no_grad():
+        for name, value in bias.items():
+            model.output.bias[names.index({"eos": EOS, "unk": UNK, "newline": "\n"}.get(name, name))] += value
+    save_model(folder / "biased", model, tokenizer)
+    return load_model(folder / "biased")
+
+
+def fresh_logits(model: LoadedModel, ids: Sequence[int]) -> torch.Tensor:
+    with torch.no_grad():
+        inputs_T = torch.tensor([model.tokenizer.eos, *ids])
+        hidden_TBH, _ = model.model(inputs_T[:, None], model.model.initial_state(1))
+        return model.model.logits(hidden_TBH[-1, 0])
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.lists(st.integers(0, 28), max_size=6)), min_size=1, max_size=8), st.data())
+def test_a_session_after_any_edits_stands_where_a_fresh_one_does(
+    trained_run: Path, edits: list[tuple[int, list[int]]], data: st.DataObject
+) -> None:
+    model = load_model(trained_run)
+    session = Session(model)
+    ids: list[int] = []
+    for kept, added in edits:
+        ids = ids[:kept] + [token % model.tokenizer.vocabulary_size for token in added]
+        if data.draw(st.booleans()):
+            session.read(ids)
+        else:
+            session.read(ids[:kept])
+            for token in ids[kept:]:
+                session.step(token)
+        assert session.ids == ids
+        assert session.now.length == len(ids)
+        torch.testing.assert_close(session.next_logits(), fresh_logits(model, ids), rtol=1e-4, atol=1e-4)
+
+
+@EACH_KIND
+def test_going_back_beyond_what_is_kept(models: dict[str, LoadedModel], kind: str) -> None:
+    model = models[kind]
+    chosen = random.Random(4)
+    ids = [chosen.randrange(model.tokenizer.vocabulary_size) for _ in range(700)]
+    session = Session(model)
+    for token in ids:
+        session.step(token)
+    for length in (700, 690, 400, 3, 0, 650):
+        session.read(ids[:length])
+        torch.testing.assert_close(session.next_logits(), fresh_logits(model, ids[:length]), rtol=1e-4, atol=1e-4)
+
+
+def test_undo_and_branching_by_text(bpe_model: LoadedModel) -> None:
+    session = Session(bpe_model)
+    for text in ("the cat", "the cat sat", "the cat", "the dog", "", "a " * 900, "a " * 899 + "cat", "the cat sat"):
+        session.read_text(text)
+        expected = fresh_logits(bpe_model, bpe_model.tokenizer.encode(text))
+        torch.testing.assert_close(session.next_logits(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_read_twice(bpe_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(bpe_model)
+    ids = bpe_model.tokenizer.encode(building.text())
+    session.read(ids)
+    read: list[int] = []
+    forward = bpe_model.model.forward
+    monkeypatch.setattr(bpe_model.model, "forward", lambda x, state: (read.append(len(x)), forward(x, state))[1])
+    session.read([*ids, 5])
+    session.read(ids)
+    session.read([*ids, 6, 7])
+    assert sum(read) == 1 + 2
+
+
+def test_sessions_do_not_share_state(bpe_model: LoadedModel) -> None:
+    first, second = Session(bpe_model), Session(bpe_model)
+    first.read_text("the cat")
+    second.read_text("a dog")
+    torch.testing.assert_close(first.next_logits(), fresh_logits(bpe_model, first.ids), rtol=1e-4, atol=1e-4)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@EACH_KIND
+def test_the_same_seed_writes_the_same(models: dict[str, LoadedModel], kind: str) -> None:
+    texts = [written(models[kind], "the c", seed=seed, max_tokens=30) for seed in (1, 1, 2, 0, 2**63 - 1)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) >= 3
+    session = Session(models[kind])  # whatever it did before
+    written(session, "a dog", seed=9)
+    assert written(session, "the c", seed=1, max_tokens=30) == texts[0]
+
+
+@EACH_KIND
+def test_without_a_seed_texts_differ(models: dict[str, LoadedModel], kind: str) -> None:
+    config = SamplingConfig(temperature=3.0)
+    assert len({written(models[kind], "the ", config, max_tokens=40) for _ in range(6)}) > 1
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte"])
+def test_greedy_is_the_argmax_by_hand(models: dict[str, LoadedModel], kind: str) -> None:
+    model = models[kind]
+    tokenizer = model.tokenizer
+    ids = tokenizer.encode("the cat ")
+    start = len(ids)
+    for _ in range(12):
+        logits_V = fresh_logits(model, ids)
+        if tokenizer.unk is not None:
+            logits_V[tokenizer.unk] = -torch.inf
+        token = int(logits_V.argmax())
+        if token == tokenizer.eos and kind != "word":
+            break
+        ids.append(token)
+    assert written(model, "the cat ", GREEDY, max_tokens=12) == tokenizer.decode(ids[start:])
+
+
+def test_greedy_with_bpe_respells_the_last_word(bpe_model: LoadedModel) -> None:
+    tokenizer = bpe_model.tokenizer
+    ids, pending = tokenizer.encode("the"), b" ca"
+    for _ in range(10):
+        logits_V = fresh_logits(bpe_model, ids)
+        spelled = [tokenizer.spelling(token) for token in range(tokenizer.vocabulary_size)]
+        fits = [bool(s) and (s.startswith(pending) or pending.startswith(s)) if pending else True for s in spelled]
+        logits_V[~torch.tensor(fits)] = -torch.inf
+        token = int(logits_V.argmax())
+        if token == tokenizer.eos:
+            break
+        pending = pending[len(spelled[token]) :]
+        ids.append(token)
+    assert "the ca" + written(bpe_model, "the ca", GREEDY, max_tokens=10) == tokenizer.decode(ids)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_prompt_and_its_continuation_are_what_the_model_read(
+    models: dict[str, LoadedModel], kind: str, prompt: str
+) -> None:
+    for seed in range(3):
+        session = Session(models[kind])
+        continuation = written(session, prompt, seed=seed, max_tokens=25)
+        if kind in ("byte", "bpe"):
+            assert models[kind].tokenizer.decode(session.ids) == prompt + continuation
+        elif kind == "word":
+            assert models[kind].tokenizer.encode(prompt + continuation) == session.ids
+            assert not prompt or prompt[-1].isspace() or continuation[:1].isspace()
+        else:
+            assert models[kind].tokenizer.encode(prompt + continuation) == session.ids
+
+
+@EACH_KIND
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_nothing_is_written_where_nothing_was_asked_for(models: dict[str, LoadedModel], kind: str, prompt: str) -> None:
+    assert written(models[kind], prompt, seed=1, max_tokens=0) == ""
+
+
+@EACH_KIND
+def test_max_tokens_counts_tokens(models: dict[str, LoadedModel], kind: str) -> None:
+    for limit in (1, 2, 7):
+        session = Session(models[kind])
+        written(session, "a\n", GREEDY, max_tokens=limit)
+        assert len(session.ids) <= len(models[kind].tokenizer.encode("a\n")) + limit
+    assert len(written(models["char"], "a\n", seed=1, max_tokens=9)) <= 9
+
+
+@EACH_KIND
+def test_the_end_of_a_document_ends_the_text(tmp_path: Path, kind: str) -> None:
+    model = biased(tmp_path, kind, eos=1000.0)
+    text = written(model, "the cat\n", seed=1, max_tokens=5)
+    assert text == ("\n" * 5 if kind == "word" else "")  # in a word model it is a line end
+
+
+@pytest.mark.parametrize("kind", ["word", "char"])
+def test_the_unknown_is_never_written(tmp_path: Path, kind: str) -> None:
+    model = biased(tmp_path, kind, unk=1000.0)
+    for config in (GREEDY, SamplingConfig(), SamplingConfig(top_k=1), SamplingConfig(temperature=100.0)):
+        text = written(model, "the 😀 ", config, seed=1, max_tokens=60)
+        assert text
+        assert UNK not in text
+        assert "\ufffd" not in text
+
+
+@EACH_KIND
+@pytest.mark.parametrize("config", [{"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}, {"temperature": 1e-30}])
+def test_filters_at_their_limits_are_greedy(models: dict[str, LoadedModel], kind: str, config: dict[str, float]) -> None:
+    greedy = written(models[kind], "the c", GREEDY, max_tokens=20)
+    assert written(models[kind], "the c", SamplingConfig(**config), seed=3, max_tokens=20) == greedy  # type: ignore[arg-type]
+
+
+@EACH_KIND
+def test_what_is_out_of_range_is_refused(models: dict[str, LoadedModel], kind: str) -> None:
+    session = Session(models[kind])
+    with pytest.raises(UsageError, match="max_tokens is -1"):
+        session.write("", GREEDY, max_tokens=-1)
+    with pytest.raises(UsageError, match="stop string is empty"):
+        session.write("", GREEDY, stop=("a", ""))
+    for seed in (-1, 2**63, 2**70):
+        with pytest.raises(UsageError, match=f"seed is {seed}"):
+            session.write("", GREEDY, seed=seed)
+    with pytest.raises(DataError, match="not UTF-8"):
+        list(session.write("the \udcff", GREEDY))
+
+
+# --- streaming and stop strings --------------------------------------------------------------------------------------
+
+
+@EACH_KIND
+def test_what_was_streamed_never_ends_in_half_a_character_or_half_a_stop(models: dict[str, LoadedModel], kind: str) -> None:
+    model = models[kind]
+    whole = written(model, "the ", seed=7, max_tokens=60)
+    for start in range(0, min(len(whole), 30), 3):
+        for length in (1, 2, 5):
+            stop = whole[start : start + length]
+            if not stop:
+                continue
+            pieces = list(Session(model).write("the ", SamplingConfig(), seed=7, max_tokens=60, stop=(stop,)))
+            assert "".join(pieces) == whole[: whole.index(stop)]
+            so_far = ""
+            for piece in pieces:
+                so_far += piece
+                assert stop not in so_far
+
+
+@EACH_KIND
+def test_the_first_of_several_stop_strings_counts(models: dict[str, LoadedModel], kind: str) -> None:
+    whole = written(models[kind], "the ", seed=7, max_tokens=60)
+    stops = ("never written at all", whole[7:9], whole[5:9])
+    expected = whole[: min(whole.index(stop) for stop in stops if stop in whole)]
+    assert written(models[kind], "the ", seed=7, max_tokens=60, stop=stops) == expected
+
+
+@EACH_KIND
+def test_what_only_looked_like_a_stop_is_written_in_the_end(models: dict[str, LoadedModel], kind: str) -> None:
+    whole = written(models[kind], "the ", seed=7, max_tokens=40)
+    assert written(models[kind], "the ", seed=7, max_tokens=40, stop=(whole[-4:] + "never",)) == whole
+
+
+def test_a_stop_string_across_pieces_is_held_back(tmp_path: Path) -> None:
+    model = biased(tmp_path, "char", e=1000.0)
+    pieces = Session(model).write("th", GREEDY, max_tokens=8, stop=("eee",))
+    assert [next(pieces) for _ in range(2)] == ["", ""]  # "e" and "ee" may be its beginning
+    assert "".join(pieces) == ""
+
+
+def test_characters_are_streamed_whole(models: dict[str, LoadedModel]) -> None:
+    tokenizer = models["byte"].tokenizer
+    session = Session(models["byte"])
+    pieces = list(session.write("", SamplingConfig(temperature=5.0), seed=2, max_tokens=200))
+    assert "".join(pieces) == tokenizer.decode(session.ids)
+    assert any(piece == "" for piece in pieces)
