@@ -108,8 +108,7 @@ class Session:
             raise UsageError(f"max_tokens is {max_tokens}; expected 0 or more")
         if not all(stop):
             raise UsageError("a stop string is empty; expected some text")
-        if seed is not None and not 0 <= seed < 1 << 63:
-            raise UsageError(f"seed is {seed}; expected a whole number from 0 to 2^63 - 1")
+        check_seed(seed)
         return _until(stop, self._drawn(prompt, config, max_tokens, seed))
 
     def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[str]:
@@ -145,6 +144,12 @@ class Session:
         if self.tokenizer.unk is not None:
             return logits_V.index_fill(0, torch.tensor([self.tokenizer.unk]), -torch.inf)
         return logits_V
+
+
+def check_seed(seed: int | None) -> None:
+    """Raise `UsageError` for a seed that no generator takes."""
+    if seed is not None and not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed is {seed}; expected a whole number from 0 to 2^63 - 1")
 
 
 def _until(stop: Sequence[str], pieces: Iterable[str]) -> Iterator[str]:

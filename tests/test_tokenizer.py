@@ -383,10 +383,8 @@ def test_the_same_ends_over_batches_of_a_megabyte() -> None:
     whole = [Piece(lines * 200, ends_document=True)]
     many = [*[Piece(lines)] * 200, Piece("", ends_document=True)]
     for kind in ("word", "bpe"):
-        counts = []
-        for pieces in (whole, many):
-            parts = list(BUILT[kind].encode_documents(pieces))
-            counts.append((sum(len(part.ids) for part in parts), sum(len(part.line_ends) for part in parts)))
+        encoded = [list(BUILT[kind].encode_documents(pieces)) for pieces in (whole, many)]
+        counts = [(sum(len(part.ids) for part in e), sum(len(part.line_ends) for part in e)) for e in encoded]
         assert counts[0] == counts[1]
         assert counts[0][1] == 60_000
 

@@ -195,6 +195,9 @@ def _folder_splits(folder: Path, config: CorpusConfig) -> dict[str, Read]:
                 splits.setdefault(named[0], []).append(path)
     if "train" in splits:
         return {split: _file_reader(splits[split], config) for split in SPLITS if split in splits}
+    if splits:
+        held_out = ", ".join(path.name for paths in splits.values() for path in paths)
+        raise DataError(f"{folder} holds {held_out}, but no train.* to go with it")
     if not files:
         raise DataError(f"{folder} holds no text files; expected {' '.join(TEXT_SUFFIXES)}, plain or {' '.join(COMPRESSED)}")
     return {"train": _file_reader(files, config)}

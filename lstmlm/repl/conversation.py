@@ -9,7 +9,7 @@ from lstmlm.checkpoint import LoadedModel
 from lstmlm.completion import Completion, complete
 from lstmlm.config import SamplingConfig, updated
 from lstmlm.errors import LstmlmError, UsageError
-from lstmlm.generation import Session
+from lstmlm.generation import Session, check_seed
 
 HELP = """\
 Type text to go on with; the most likely next words are listed below it.
@@ -25,6 +25,7 @@ Type text to go on with; the most likely next words are listed below it.
   /quit                leave"""
 
 _DEFAULT_TOKENS = 40
+_MOST_CANDIDATES = 40
 _OPENING = "\"'([\u201c\u2018"
 """Marks that begin a word."""
 
@@ -98,11 +99,13 @@ class Conversation:
         """Change a setting by name: `k`, `seed`, or a field of `SamplingConfig`."""
         if name == "k":
             number = _number(name, value, int)
-            if number < 1:
-                raise UsageError(f"k is {number}; expected at least 1")
+            if not 1 <= number <= _MOST_CANDIDATES:
+                raise UsageError(f"k is {number}; expected 1 to {_MOST_CANDIDATES}")
             self.k = int(number)
         elif name == "seed":
-            self.seed = None if value == "none" else int(_number(name, value, int))
+            seed = None if value == "none" else int(_number(name, value, int))
+            check_seed(seed)
+            self.seed = seed
         elif name in settings():
             number = _number(name, value, int if name == "top_k" else float)
             self.sampling = updated(self.sampling, **{name: number})
