@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lstmlm.errors import ArtefactError, BusyError, StorageError, UsageError
+from lstmlm.errors import ArtefactError, BusyError, StorageError
 
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp-"
@@ -279,9 +279,3 @@ class EventLog:
         """Write out what is left."""
         with storage_errors(self.path):
             self._file.close()
-
-
-def require_directory(path: Path) -> None:
-    """Raise `UsageError` where `path` is not an existing directory."""
-    if not path.is_dir():
-        raise UsageError(f"{path} is not a directory" if path.exists() else f"{path} does not exist")

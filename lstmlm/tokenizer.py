@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,8 +65,6 @@ class Tokenizer:
         self.eos: int = eos
         self.unk: int | None = backend.token_to_id(UNK) if self.kind in ("word", "char") else None
         self._bytes = [self._token_bytes(token) for token in range(self.vocabulary_size)]
-        newline = [token for token, spelled in enumerate(self._bytes) if spelled == b"\n" and token != self.eos]
-        self._newline: int = self.eos if self.kind == "word" else newline[0] if newline else -1
 
     @property
     def kind(self) -> str:
@@ -83,12 +81,13 @@ class Tokenizer:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     @classmethod
-    def train(cls, config: TokenizerConfig, read: Callable[[], Iterable[Piece]]) -> Tokenizer:
+    def train(cls, config: TokenizerConfig, pieces: Iterable[Piece]) -> Tokenizer:
         """Make a vocabulary from the training split, and from nothing else.
 
-        `read` is called once or twice and yields the split's pieces.
+        Raises:
+            DataError: a word or char vocabulary of a text without words or characters.
         """
-        texts = (piece.text for piece in read())
+        texts = (piece.text for piece in pieces)
         if config.kind == "byte":
             return cls(_byte_level(dict(_byte_symbols()), [], config), config)
         if config.kind == "bpe":

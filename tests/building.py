@@ -38,7 +38,7 @@ def tokenizer(kind: str, source: str | None = None, **config: Any) -> Tokenizer:
     if kind == "bpe":
         config.setdefault("vocabulary_size", 300)
     pieces = [Piece(source or text()), Piece("", ends_document=True)]
-    return Tokenizer.train(TokenizerConfig(kind=kind, **config), lambda: pieces)
+    return Tokenizer.train(TokenizerConfig(kind=kind, **config), pieces)
 
 
 def model(vocabulary_size: int, *, seed: int = 3, scale: float = 3.0, **config: Any) -> LanguageModel:

@@ -138,7 +138,7 @@ def test_mistakes_are_answered(conversation: Conversation) -> None:
 > /nothing
 there is no command /nothing; /help lists them
 > /set k 0
-k is 0; expected at least 1
+k is 0; expected 1 to 40
 > /set k many
 k is 'many'; expected a number
 > /set speed 1

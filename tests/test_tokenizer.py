@@ -229,7 +229,7 @@ def test_bpe_may_be_cut_before_any_white_space(left: str, space: str, right: str
 def test_training_twice_gives_the_same_file_and_pieces_do_not_matter(kind: str) -> None:
     lines = building.text().splitlines(keepends=True)
     config = BUILT[kind].config
-    again = Tokenizer.train(config, lambda: [*map(Piece, lines), Piece("", ends_document=True)])
+    again = Tokenizer.train(config, [*map(Piece, lines), Piece("", ends_document=True)])
     assert again.to_json() == BUILT[kind].to_json()
     assert again.fingerprint == BUILT[kind].fingerprint
 
@@ -237,7 +237,7 @@ def test_training_twice_gives_the_same_file_and_pieces_do_not_matter(kind: str) 
 @pytest.mark.parametrize("kind", ["word", "char"])
 def test_a_text_of_nothing_makes_no_vocabulary(kind: str) -> None:
     with pytest.raises(DataError, match="empty"):
-        Tokenizer.train(TokenizerConfig(kind=kind), lambda: documents(""))
+        Tokenizer.train(TokenizerConfig(kind=kind), documents(""))
 
 
 # --- tokenizer.json --------------------------------------------------------------------------------------------------
@@ -395,4 +395,4 @@ def test_the_vocabulary_comes_from_the_training_split_only(tmp_path: Path) -> No
     corpus = open_corpus([tmp_path])
     for kind in KINDS:
         config = BUILT[kind].config
-        assert Tokenizer.train(config, lambda: corpus.pieces("train")).fingerprint == BUILT[kind].fingerprint
+        assert Tokenizer.train(config, corpus.pieces("train")).fingerprint == BUILT[kind].fingerprint

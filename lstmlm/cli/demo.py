@@ -33,7 +33,7 @@ def demo_command(run: Path | None) -> None:
     errors_console().print(
         f"Training on everyday English for {DEMO_SECONDS} seconds; Ctrl-C stops and keeps what is learned.\n"
     )
-    run_training(run, default_options(("everyday",), budget=float(DEMO_SECONDS)), resume=False)
+    run_training(run, default_options(("everyday",), budget=float(DEMO_SECONDS)))
     session = Session(load_model(run))
     console = data_console()
     console.print("\nThe most likely next words:\n")

@@ -103,7 +103,7 @@ def _source(
     splits: dict[str, dict[str, Any]] = {which: asdict(survey(corpus.pieces(which))) for which in corpus.splits}
     about: dict[str, Any] = {"kind": "source", "name": name, "documents": corpus.config.documents}
     if kind is not None:
-        tokenizer = Tokenizer.train(TokenizerConfig(kind=kind, vocabulary_size=vocab_size), lambda: corpus.pieces("train"))
+        tokenizer = Tokenizer.train(TokenizerConfig(kind=kind, vocabulary_size=vocab_size), corpus.pieces("train"))
         about |= {"tokenizer": kind, "vocabulary_size": tokenizer.vocabulary_size}
         splits = {which: asdict(count_tokens(tokenizer, corpus.pieces(which))) | splits[which] for which in splits}
     return about | {"splits": splits}

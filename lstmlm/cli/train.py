@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lstmlm import config as settings
+from lstmlm.cli.console import say
 from lstmlm.config import ModelConfig, TokenizerConfig, TrainConfig, updated
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def train_command(sources: tuple[str, ...], run: Path | None, resume: bool, **gi
             f"expected a SOURCE to train on; {run} has no run to continue" if resume else "expected a SOURCE"
         )
     options = build_options(absolute_sources(sources), given, recorded)
-    run_training(run, options, resume=resume)
+    if run_training(run, options, resume=resume):
+        say(f"\nNow type with it:  lstmlm repl {run}")
 
 
 def default_options(

@@ -32,8 +32,11 @@ def default_run(sources: Sequence[str]) -> Path:
     return Path("checkpoints") / (source_name(sources) if sources else "run")
 
 
-def run_training(run: Path, options: RunOptions, *, resume: bool) -> None:
-    """Train, showing progress on stderr; then the best model's report on the test split, on stdout."""
+def run_training(run: Path, options: RunOptions, *, resume: bool = False) -> bool:
+    """Train, showing progress on stderr; then the best model's report on the test split, on stdout.
+
+    False where the run was finished before and there was nothing to do.
+    """
     console = errors_console()
     ended = False
     with stop_on_signals() as stop, _Display(console) as display:
@@ -42,6 +45,7 @@ def run_training(run: Path, options: RunOptions, *, resume: bool) -> None:
             ended = ended or isinstance(event, Ended)
     if ended:
         report_best(run, console)
+    return ended
 
 
 def report_best(run: Path, console: Console) -> None:
@@ -54,7 +58,6 @@ def report_best(run: Path, console: Console) -> None:
         expected = loaded.training["text_sha256"][split]
         result = evaluate(loaded, corpus, split, progress=progress, expected_sha256=expected)
     data_console().print(evaluation_report(result))
-    console.print(f"\nNow type with it:  lstmlm repl {run}")
 
 
 def _corpus_config(training: Any) -> CorpusConfig:

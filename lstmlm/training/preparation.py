@@ -128,7 +128,7 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
     if "valid" not in corpus.splits:
         raise DataError(f"{corpus.name} has no validation text; expected a valid.* file, or a --split such as 90/5/5")
     if checkpoint is None:
-        tokenizer = Tokenizer.train(options.tokenizer, lambda: _until_stopped(corpus, "train", stop))
+        tokenizer = Tokenizer.train(options.tokenizer, _until_stopped(corpus, "train", stop))
     else:
         about = read_json(checkpoint / CONFIG)
         tokenizer = Tokenizer.load((checkpoint / TOKENIZER).read_bytes(), options.tokenizer)

@@ -27,7 +27,6 @@ class Standing:
     best_step: int = 0
     worse_validations: int = 0
     """Validations since the best one."""
-    validated_step: int = -1
     validated_seconds: float = 0.0
     """When the last validation ended, in seconds of training time."""
     validation_cost: float = 0.0
