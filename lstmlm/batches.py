@@ -1,8 +1,11 @@
 """Ids -> contiguous time-major windows, one reading head per stream.
 
-The corpus is a circle of N ids. An epoch starts at a random place of it and cuts it into B streams of equal length, which
-are read side by side, window by window, with the recurrent state carried along (Mikolov et al. 2010). Where each id goes
-is a pure function of (seed, epoch, position), so resuming needs no replay.
+The corpus is a circle of N ids. An epoch starts at a place of it (the first at the beginning, the others at a random one)
+and cuts it into B streams of equal length, which are read side by side, window by window, with the recurrent state carried
+along (Mikolov et al. 2010). Where each id goes is a pure function of (seed, epoch, position): resuming needs no replay.
+
+A stream begins as every text does: from a zero state, with `<eos>` as input. Where it was cut out of the middle of a text,
+its first id is read but not scored, so that this start keeps its meaning: what follows is the beginning of a text.
 
 T time, B batch (streams)
 """
@@ -17,6 +20,8 @@ from torch import Tensor
 
 from lstmlm.token_store import Ids
 
+UNSCORED = -1
+
 
 @dataclass(frozen=True)
 class Window:
@@ -25,6 +30,7 @@ class Window:
     inputs_TB: Tensor
     """int64; the first one of an epoch is `<eos>` in every stream."""
     targets_TB: Tensor
+    """int64; `UNSCORED` where an epoch begins in the middle of a text."""
     starts_epoch: bool
     """The state must be zero here."""
 
@@ -60,6 +66,9 @@ class Batches:
         places_TB = np.arange(begin - 1, begin + length)[:, None] + self.stream_length * np.arange(self.batch_size)
         wrapped_TB = (places_TB + self.offset(epoch)) % len(self._ids)
         read_TB = torch.from_numpy(self._ids[wrapped_TB].astype(np.int64))
+        inputs_TB, targets_TB = read_TB[:-1], read_TB[1:].clone()
+        if index == 0 and length > 1:
+            targets_TB[0, inputs_TB[0] != self._eos] = UNSCORED
         if index == 0:
-            read_TB[0] = self._eos
-        return Window(read_TB[:-1], read_TB[1:], starts_epoch=index == 0)
+            inputs_TB[0] = self._eos
+        return Window(inputs_TB, targets_TB, starts_epoch=index == 0)

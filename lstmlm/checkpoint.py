@@ -161,9 +161,10 @@ def resolve_model(path: Path) -> Path:
     best = path / BEST
     if best.is_symlink():
         target = best.readlink()
-        if len(target.parts) != 1 or not best.is_dir():
+        if len(target.parts) != 1:
             raise ArtefactError(f"{best} does not point to a model inside {path}")
-        return path / target
+        if best.is_dir():
+            return path / target
     steps = step_directories(path)
     if steps:
         return steps[0]

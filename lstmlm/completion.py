@@ -25,7 +25,7 @@ from lstmlm.checkpoint import LoadedModel
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session
 from lstmlm.model import State
-from lstmlm.spelling import CONTINUES, ENDS, INNER_MARKS, NEVER, OPEN_MARK, Typed, is_word, word_end
+from lstmlm.spelling import CONTINUES, ENDS, INNER_MARKS, NEVER, OPEN_MARK, Typed, is_word, is_word_character, word_end
 
 _BEAM = 48
 _LONGEST = {"bpe": 16, "char": 40, "byte": 40}
@@ -79,7 +79,7 @@ def complete(model: LoadedModel | Session, text: str, k: int = 5) -> Completion:
     cut = session.spelling.cut(text)
     session.read_text(cut.context)
     if session.tokenizer.kind == "word":
-        found, exact, bound = _exact_words(session, cut), True, 0.0
+        found, exact, bound = _exact_words(session, cut, k), True, 0.0
     else:
         found, bound = _Beam(session, cut).search(k)
         exact = False
@@ -89,15 +89,17 @@ def complete(model: LoadedModel | Session, text: str, k: int = 5) -> Completion:
     return Completion(text, cut.typed, candidates, other, exact, bound, round(1e3 * (time.perf_counter() - began), 3))
 
 
-def _exact_words(session: Session, cut: Typed) -> dict[str, float]:
-    log_probabilities_V = session.next_logits().double().log_softmax(-1)
-    fitting = session.spelling.extending(cut.pending) if cut.pending else np.arange(len(log_probabilities_V))
-    if not len(fitting):
+def _exact_words(session: Session, cut: Typed, k: int) -> dict[str, float]:
+    """The `k` likeliest words of a word model among those that begin as typed."""
+    spelling = session.spelling
+    log_probabilities_V = session.next_logits().double().log_softmax(-1).numpy()
+    fitting = spelling.extending(cut.pending) if cut.pending else np.arange(len(log_probabilities_V))
+    words = fitting[spelling.is_word_V[fitting]]
+    if not len(words):
         return {}
-    among = log_probabilities_V[fitting]
-    shares = (among - among.logsumexp(0) if cut.pending else among).exp().tolist()
-    words = ((session.tokenizer.spelling(int(token)).decode(), share) for token, share in zip(fitting, shares, strict=True))
-    return {word: share for word, share in words if is_word(word)}
+    total = np.logaddexp.reduce(log_probabilities_V[fitting]) if cut.pending else 0.0
+    best = words[np.argsort(-log_probabilities_V[words], kind="stable")[:k]]
+    return {session.tokenizer.spelling(int(word)).decode(): math.exp(log_probabilities_V[word] - total) for word in best}
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ class _Beam:
         return self._most_likely(np.flatnonzero(goes_on_V), log_probabilities_V)
 
     def _note(self, word: str, mass: float) -> None:
-        if word.startswith(self.word):  # "end." was typed: taking its period away is no way to finish it
+        # "end." was typed: taking its period away is no way to finish it; and no word begins with an apostrophe
+        if word.startswith(self.word) and word and is_word_character(word[0]):
             self.found[word] += mass
 
     def _most_likely(self, tokens: NDArray[np.int64], log_probabilities_V: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score all text of a split and report on it.
 
-    `mode` says where the state is reset: `stream` at the beginning of each source, `document` at each document, `line` at
+    `mode` says where the state is reset: `stream` at the beginning of each file, `document` at each document, `line` at
     each line. The tokens that are scored are the same in all three. `progress` gets (tokens done, tokens in all). With
     `expected_sha256` the text must be that one: a split that was held out in training must still be the same text.
 
@@ -70,7 +70,7 @@ def _segments(loaded: LoadedModel, corpus: Corpus, split: str, mode: str) -> tup
     watcher = Survey()
     dtype = id_type(loaded.tokenizer.vocabulary_size)
     segments: list[Ids] = []
-    for part in corpus.sources(split):
+    for part in corpus.files(split):
         ids: list[Ids] = []
         ends: list[int] = []
         length = 0

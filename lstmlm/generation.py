@@ -5,6 +5,7 @@ T time, B batch, V vocabulary, H hidden, L layers
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,14 @@ from lstmlm.errors import UsageError
 from lstmlm.model import State
 from lstmlm.runtime import one_thread
 from lstmlm.spelling import Spelling
+from lstmlm.tokenizer import StreamDecoder
 
 _READ_AT_ONCE = 512
 _KEPT_SNAPSHOTS = 256
+_COVERS = 64
+"""Spellings of an unfinished word that are kept in view."""
+_LONGEST_RESPELLED = 200
+"""Bytes; a longer "word" is read as the tokenizer spells it."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,10 @@ class Session:
     ) -> Iterator[str]:
         """Continue `prompt`, yielding text as it becomes certain; the pieces joined are the continuation.
 
-        A BPE model may spell the prompt's last, perhaps unfinished word in its own way: "the k" goes on with "itchen", and
-        "the " with a word that has its space attached. Ends at `max_tokens`, at the end of the document, or before the
-        first of the strings in `stop`. The unknown symbol is never drawn. Without a seed, every call differs.
+        A BPE model spells the prompt's last, perhaps unfinished word in its own way: "the k" goes on with "itchen", and
+        "the " with a word that has its space attached. Spelling what was given counts for no token. The text ends at
+        `max_tokens`, at the end of the document, or before the first of the strings in `stop`. The unknown symbol is never
+        drawn. Without a seed, every call differs.
 
         Raises:
             UsageError: `max_tokens` is negative, a stop string is empty, or the seed is out of range.
@@ -112,38 +119,77 @@ class Session:
         return _until(stop, self._drawn(prompt, config, max_tokens, seed))
 
     def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[str]:
+        if not max_tokens:
+            return
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
         tokenizer, decoder = self.tokenizer, self.tokenizer.decoder()
-        pending = b""
         if tokenizer.kind == "bpe":
-            cut = self.spelling.cut(prompt)
-            self.read_text(cut.context)
-            pending = cut.pending
+            text, drawn = self._respell(prompt, config, generator, decoder)
+            yield text
         else:
+            drawn = 0
             self.read_text(prompt)
             if tokenizer.kind == "word" and prompt and not prompt[-1].isspace():
                 decoder.push(self.ids[-1])  # so that the next word gets its space
-        unsaid = len(pending.decode())  # characters of the prompt that will be spelled once more
-        for _ in range(max_tokens):
-            logits_V = self._allowed(self.next_logits(), pending)
+        for _ in range(max_tokens - drawn):
+            logits_V = self.next_logits()
+            if tokenizer.unk is not None:
+                logits_V = logits_V.index_fill(0, torch.tensor([tokenizer.unk]), -torch.inf)
             token = sampling.draw(sampling.apply(logits_V, config, self.ids), generator)
             if token == tokenizer.eos and tokenizer.kind != "word":
                 break
             self.step(token)
-            pending = pending[len(tokenizer.spelling(token)) :]
-            text = decoder.push(token)
-            yield text[unsaid:]
-            unsaid = max(0, unsaid - len(text))
-        yield decoder.finish()[unsaid:]
+            yield decoder.push(token)
+        yield decoder.finish()
 
-    def _allowed(self, logits_V: Tensor, pending: bytes) -> Tensor:
-        if pending:
-            fitting = torch.tensor([*self.spelling.extending(pending), *self.spelling.within(pending)])
-            return torch.full_like(logits_V, -torch.inf).index_copy(0, fitting, logits_V[fitting])
-        if self.tokenizer.unk is not None:
-            return logits_V.index_fill(0, torch.tensor([self.tokenizer.unk]), -torch.inf)
-        return logits_V
+    def _respell(
+        self, prompt: str, config: SamplingConfig, generator: torch.Generator, decoder: StreamDecoder
+    ) -> tuple[str, int]:
+        """Read a prompt, its last word in a spelling drawn among all; the text beyond it, and how many tokens that is."""
+        cut = self.spelling.cut(prompt)
+        self.read_text(cut.context)
+        if not 0 < len(cut.pending) <= _LONGEST_RESPELLED:
+            self.read_text(prompt)
+            return "", 0
+        found = self.covers(cut.pending)
+        masses = torch.tensor([log_probability for _, log_probability in found])
+        tokens, _ = found[sampling.draw(sampling.apply(masses, config), generator)]
+        self.read([*self.ids, *tokens])
+        text = "".join(map(decoder.push, tokens))[len(cut.pending.decode()) :]
+        goes_beyond = sum(len(self.tokenizer.spelling(token)) for token in tokens) > len(cut.pending)
+        return text, int(goes_beyond)  # also where it is not yet a whole character
+
+    @torch.inference_mode()
+    def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
+        """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
+
+        The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
+        """
+        found: list[tuple[tuple[int, ...], float]] = []
+        open_paths: list[tuple[tuple[int, ...], float, bytes]] = [((), 0.0, pending)]
+        state, hidden_BH = self.now.state_LBH, self.now.hidden_H[None]
+        while open_paths:
+            log_probabilities_BV = self.model.logits(hidden_BH).double().log_softmax(-1).cpu()
+            grown = []
+            for row, (path, so_far, rest) in enumerate(open_paths):
+                log_probabilities_V = log_probabilities_BV[row]
+                beyond = torch.from_numpy(self.spelling.extending(rest))
+                for token in beyond[log_probabilities_V[beyond].topk(min(_COVERS, len(beyond))).indices].tolist():
+                    found.append(((*path, token), so_far + float(log_probabilities_V[token])))
+                for token in self.spelling.within(rest):
+                    left = rest[len(self.tokenizer.spelling(token)) :]
+                    grown.append((row, (*path, token), so_far + float(log_probabilities_V[token]), left))
+            found = sorted(found, key=lambda cover: -cover[1])[:_COVERS]
+            worst = found[-1][1] if len(found) == _COVERS else -math.inf
+            grown = sorted((entry for entry in grown if entry[2] > worst), key=lambda entry: -entry[2])[:_COVERS]
+            open_paths = [(path, so_far, left) for _, path, so_far, left in grown]
+            if grown:
+                rows = torch.tensor([row for row, *_ in grown], device=self.model.device)
+                last = torch.tensor([[path[-1] for _, path, _, _ in grown]], device=self.model.device)
+                hidden_TBH, state = self.model(last, tuple(part_LBH[:, rows] for part_LBH in state))
+                hidden_BH = hidden_TBH[0]
+        return found
 
 
 def check_seed(seed: int | None) -> None:

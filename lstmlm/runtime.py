@@ -42,8 +42,7 @@ def choose_runtime(config: RuntimeConfig, cell: str) -> Runtime:
     Raises:
         UsageError: a device or precision was asked for that this machine or cell does not have.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
         raise UsageError("no CUDA device is available; use --device cpu")
@@ -54,6 +53,12 @@ def choose_runtime(config: RuntimeConfig, cell: str) -> Runtime:
     if config.precision == "fp32":
         return Runtime(device, "fp32", "asked for")
     return Runtime(device, "bf16" if able else "fp32", reason)
+
+
+def set_threads(count: int | None) -> None:
+    """Use `count` CPU threads; `None` leaves it to torch."""
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 def _bf16_support(device: torch.device, cell: str) -> tuple[bool, str]:

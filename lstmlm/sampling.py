@@ -18,8 +18,8 @@ from lstmlm.config import SamplingConfig
 
 def repetition_penalty(logits_V: Tensor, seen: Iterable[int], penalty: float) -> Tensor:
     """Make every id in `seen` less likely, by a factor on its logit (`penalty` > 1)."""
-    ids = torch.tensor(sorted(set(seen)), dtype=torch.int64)
-    if penalty == 1.0 or not len(ids):
+    ids = torch.tensor([] if penalty == 1.0 else sorted(set(seen)), dtype=torch.int64)
+    if not len(ids):
         return logits_V
     limits = torch.finfo(logits_V.dtype)  # an extreme penalty stops at the largest numbers: infinities would end as NaN
     penalty = min(max(penalty, limits.tiny), limits.max)

@@ -48,6 +48,10 @@ class Spelling:
         self._longest = max(map(len, self._strings), default=0)
         self._tokens = np.array([token for _, token in ordered], dtype=np.int64)
         self.roles_V: NDArray[np.uint8] = np.array([self._role(token) for _, token in spelled], dtype=np.uint8)
+        self.is_word_V: NDArray[np.bool_] = np.array(
+            [is_word(string.decode(errors="replace")) for string, _ in spelled], bool
+        )
+        """Tokens that are words by themselves: what a word model may offer."""
         self.begins_with_letter_V: NDArray[np.bool_] = np.array([_letter_first(string) for string, _ in spelled], dtype=bool)
 
     def extending(self, prefix: bytes) -> NDArray[np.int64]:

@@ -15,12 +15,12 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lstmlm.errors import ArtefactError, BusyError, StorageError
+from lstmlm.errors import ArtefactError, BusyError, StorageError, UsageError
 
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp-"
@@ -37,10 +37,10 @@ def storage_errors(path: Path, wanted: int = 0) -> Iterator[None]:
     except OSError as error:
         size = f" ({wanted:,} bytes)" if wanted else ""
         advice = {
-            errno.ENOSPC: "; free some space, or choose another place with -o",
+            errno.ENOSPC: "; free some space, or choose another place",
             errno.EDQUOT: "; your disk quota is used up",
-            errno.EACCES: "; check the permissions, or choose another place with -o",
-            errno.EROFS: "; the file system is read-only, choose another place with -o",
+            errno.EACCES: "; check the permissions, or choose another place",
+            errno.EROFS: "; the file system is read-only, choose another place",
         }.get(error.errno or 0, "")
         raise StorageError(f"cannot write {path}{size}: {error.strerror or error}{advice}") from error
 
@@ -81,6 +81,27 @@ def write_atomic(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before any work is done, a file that could not be written afterwards.
+
+    Raises:
+        UsageError: its folder does not exist, or it is a folder.
+    """
+    if not path.parent.is_dir() or path.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not a folder"
+        raise UsageError(f"{path} {what}; expected a file name in an existing folder")
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file a user named: atomically, but through a link, and into a pipe or device instead of in its place."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with storage_errors(path, len(data)):
+            path.write_bytes(data)
+    else:
+        write_atomic(path, data)
 
 
 def to_json(value: Any) -> bytes:
@@ -142,7 +163,10 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> None:
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    verify(directory)
+    try:
+        verify(directory)
+    except ArtefactError as error:
+        raise StorageError(f"{set_aside(directory)} was not written as it should be: {error}") from error
 
 
 def verify(directory: Path) -> None:
@@ -211,8 +235,10 @@ def clean_temporary(directory: Path) -> None:
 
 
 @contextmanager
-def lock(directory: Path) -> Iterator[None]:
+def lock(directory: Path) -> Iterator[Callable[[], None]]:
     """Hold `directory` for this process; the kernel frees it when the process ends, however it ends.
+
+    Yields a function that writes into the lock who holds it.
 
     Raises:
         BusyError: another process holds it; the message names it.
@@ -222,10 +248,13 @@ def lock(directory: Path) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _flock(handle, fcntl.LOCK_EX, directory)
-        with storage_errors(path):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+
+        def sign() -> None:
+            with storage_errors(path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+        yield sign
     finally:
         os.close(handle)
 

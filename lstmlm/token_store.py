@@ -24,6 +24,9 @@ from lstmlm.tokenizer import Encoded, Tokenizer
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
 
 
+_IDS_AT_ONCE = 1 << 22
+
+
 def id_type(vocabulary_size: int) -> np.dtype[Any]:
     """The narrowest of the two types that holds ids 0 to `vocabulary_size - 1`."""
     return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
@@ -71,9 +74,23 @@ class TokenStore:
 
     ids: Ids
     """[N], memory-mapped."""
+    file_ends: list[int]
+    """Where in `ids` each file of the text ends; the state of a model is not carried across."""
     tokens: TokenCounts
     text: TextCounts
     tokenizer_fingerprint: str
+
+    @property
+    def files(self) -> list[Ids]:
+        """The ids of each file."""
+        return np.split(self.ids, self.file_ends[:-1])  # type: ignore[return-value]  # all of one type
+
+    def count_symbols(self, vocabulary_size: int) -> NDArray[np.int64]:
+        """How often each id occurs, [V]; a few megabytes at a time."""
+        counts = np.zeros(vocabulary_size, np.int64)
+        for begin in range(0, len(self.ids), _IDS_AT_ONCE):
+            counts += np.bincount(self.ids[begin : begin + _IDS_AT_ONCE], minlength=vocabulary_size)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -84,8 +101,10 @@ class Progress:
     text_bytes: int
 
 
-def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[Progress]:
-    """Write `path.bin` and `path.json`, yielding progress; memory stays flat, and a stop in between leaves no store.
+def build_store(path: Path, files: Iterable[Iterable[Piece]], tokenizer: Tokenizer) -> Iterator[Progress]:
+    """Write the text of `files` to `path.bin` and `path.json`, yielding progress.
+
+    Memory stays flat, and a stop in between leaves no store.
 
     Raises:
         DataError: the text has not a single token.
@@ -93,14 +112,17 @@ def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> It
     """
     sidecar, binary = path.with_suffix(".json"), path.with_suffix(".bin")
     watcher, counter, digest = Survey(), _Counter(tokenizer), hashlib.sha256()
+    file_ends: list[int] = []
     with storage_errors(binary):
         sidecar.unlink(missing_ok=True)
         with binary.open("wb") as file:
-            for encoded in tokenizer.encode_documents(watcher.watch(pieces)):
-                data = counter.add(encoded).tobytes()
-                file.write(data)
-                digest.update(data)
-                yield Progress(counter.counts.tokens, watcher.counts.bytes)
+            for pieces in files:
+                for encoded in tokenizer.encode_documents(watcher.watch(pieces)):
+                    data = counter.add(encoded).tobytes()
+                    file.write(data)
+                    digest.update(data)
+                    yield Progress(counter.counts.tokens, watcher.counts.bytes)
+                file_ends.append(counter.counts.tokens)
             file.flush()
             os.fsync(file.fileno())
     if not counter.counts.tokens:
@@ -108,6 +130,7 @@ def build_store(path: Path, pieces: Iterable[Piece], tokenizer: Tokenizer) -> It
     about = {
         "dtype": id_type(tokenizer.vocabulary_size).str,
         "tokens": asdict(counter.counts),
+        "file_ends": file_ends,
         "text": asdict(watcher.counts),
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "sha256": digest.hexdigest(),
@@ -132,6 +155,6 @@ def open_store(path: Path, *, verify: bool = False) -> TokenStore:
         if verify and sha256_of(binary) != about["sha256"]:
             raise ArtefactError(f"{binary} was altered: its SHA-256 is not the one in its .json")
         ids: Ids = np.memmap(binary, dtype=about["dtype"], mode="r")
-        return TokenStore(ids, tokens, text, about["tokenizer_fingerprint"])
+        return TokenStore(ids, about["file_ends"], tokens, text, about["tokenizer_fingerprint"])
     except (KeyError, TypeError, OSError, ValueError) as error:
         raise ArtefactError(f"{binary} cannot be opened: {error}") from error

@@ -87,12 +87,11 @@ class Tokenizer:
         Raises:
             DataError: a word or char vocabulary of a text without words or characters.
         """
-        texts = (piece.text for piece in pieces)
         if config.kind == "byte":
             return cls(_byte_level(dict(_byte_symbols()), [], config), config)
         if config.kind == "bpe":
-            return cls(_train_bpe(texts, config), config)
-        return cls(_train_counted(texts, config), config)
+            return cls(_train_bpe((piece.text for piece in pieces), config), config)
+        return cls(_train_counted(pieces, config), config)
 
     @classmethod
     def load(cls, data: bytes, config: TokenizerConfig) -> Tokenizer:
@@ -241,7 +240,7 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     size = 0
     for piece in pieces:
         batch.append(piece)
-        size += len(piece.text)
+        size += len(piece.text) + len(piece.separator) + 1
         if size >= _CHARACTERS_AT_ONCE:
             yield batch
             batch, size = [], 0
@@ -260,18 +259,25 @@ def _normalizer(config: TokenizerConfig) -> normalizers.Normalizer | None:
     return normalizers.Sequence(steps) if steps else None
 
 
-def _train_counted(texts: Iterable[str], config: TokenizerConfig) -> Backend:
+def _train_counted(pieces: Iterable[Piece], config: TokenizerConfig) -> Backend:
     """A word or char vocabulary: most frequent first, ties by code point, `<eos>` and `<unk>` in their places."""
     normalizer = _normalizer(config)
     counts: Counter[str] = Counter()
     ends = 0
-    for text in texts:
+    open_line = False
+    for piece in pieces:
+        text = piece.text
         # The replacement of a literal <eos> is the one step that matters for every word text; it is rare, so look first.
         plain = config.kind == "char" or EOS not in text
         if normalizer is not None and not (plain and config.normalization == "none" and not config.lowercase):
             text = normalizer.normalize_str(text)
         counts.update(text.split() if config.kind == "word" else text)
-        ends += text.count("\n") if config.kind == "word" else 0
+        if config.kind == "word":
+            open_line = not text.endswith("\n") if text else open_line
+            ends += text.count("\n") + (piece.ends_document and open_line)
+            open_line = open_line and not piece.ends_document
+        else:
+            ends += piece.ends_document
     if not counts:
         raise DataError("the training text is empty; expected some text")
     unknown = counts.pop(UNK, 0) if config.kind == "word" else 0

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from lstmlm.batches import Batches, Window
+from lstmlm.batches import UNSCORED, Batches, Window
 
 corpora = some.builds(
     lambda count, batch_size, window, seed: Batches(
@@ -28,7 +28,12 @@ def epoch(batches: Batches, number: int) -> list[Window]:
 
 
 def joined(windows: list[Window]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([w.inputs_TB for w in windows]), torch.cat([w.targets_TB for w in windows])
+    """Inputs, and the ids that are read: the targets, with those that are not scored put back (they are inputs next)."""
+    inputs_TB, targets_TB = (torch.cat(parts) for parts in zip(*((w.inputs_TB, w.targets_TB) for w in windows), strict=True))
+    read_TB = torch.cat([inputs_TB[1:], targets_TB[-1:]])
+    assert ((targets_TB == read_TB) | (targets_TB == UNSCORED)).all()
+    assert (targets_TB[1:] != UNSCORED).all()
+    return inputs_TB, read_TB
 
 
 def size(batches: Batches) -> int:
@@ -76,9 +81,9 @@ def test_a_window_is_a_function_of_seed_and_step_alone(batches: Batches, steps: 
 
 
 def firsts(seed: int, epochs: int, count: int = 10_007) -> list[int]:
-    """The first target of each epoch."""
+    """The first id of each epoch."""
     batches = Batches(np.arange(count), batch_size=4, window=50, eos=count, seed=seed)  # type: ignore[arg-type]
-    return [int(batches.at(number * batches.windows_per_epoch).targets_TB[0, 0]) for number in range(epochs)]
+    return [int(batches.at(number * batches.windows_per_epoch).inputs_TB[1, 0]) for number in range(epochs)]
 
 
 def test_every_epoch_begins_elsewhere_and_the_first_at_the_beginning() -> None:
@@ -105,6 +110,18 @@ def test_a_small_corpus_has_fewer_and_shorter_streams(
 ) -> None:
     batches = Batches(np.arange(count, dtype="<u2"), batch_size=batch_size, window=window, eos=count, seed=1)
     assert tuple(batches.at(0).targets_TB.shape) == shape
+
+
+def test_the_beginning_of_a_stream_is_scored_where_a_text_begins() -> None:
+    ids = np.array([7, 8, 9, 0, 5, 6, 7, 0], dtype="<u2")  # two documents, <eos> is 0
+    window = Batches(ids, batch_size=2, window=3, eos=0, seed=1).at(0)
+    assert window.inputs_TB.T.tolist() == [[0, 7, 8], [0, 5, 6]]
+    assert window.targets_TB.T.tolist() == [[7, 8, 9], [5, 6, 7]]
+    window = Batches(ids[1:], batch_size=2, window=3, eos=0, seed=1).at(0)  # the second stream begins inside a text
+    assert window.inputs_TB.T.tolist() == [[0, 8, 9], [0, 5, 6]]
+    assert window.targets_TB.T.tolist() == [[8, 9, 0], [5, 6, 7]]
+    window = Batches(ids, batch_size=4, window=2, eos=0, seed=1).at(0)
+    assert window.targets_TB.T.tolist() == [[7, 8], [UNSCORED, 0], [5, 6], [UNSCORED, 0]]
 
 
 @pytest.mark.parametrize("dtype", ["<u2", "<u4"])

@@ -85,6 +85,7 @@ def test_a_word_model_is_exact(word_model: LoadedModel, words: list[str], typed:
         assert candidate.replace == len(typed)
     assert (result.exact, result.mass_bound) == (True, 0.0)
     check(result, context + typed)
+    assert complete(word_model, context + typed, k=3).candidates == result.candidates[:3]
 
 
 def test_a_longer_beginning_filters_the_list(word_model: LoadedModel) -> None:
@@ -204,6 +205,23 @@ def test_no_offer_takes_away_what_was_typed(models: dict[str, LoadedModel], kind
     result = complete(models[kind], text, k=20)
     assert result.candidates
     assert all(candidate.word.startswith(typed) and candidate.replace == len(typed) for candidate in result.candidates)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@pytest.mark.parametrize("text", ["", "the ", "the cat\n", ",", "the ,", "'", "the -", "..."])
+def test_no_word_begins_with_an_inner_mark(tmp_path: Path, kind: str, text: str) -> None:
+    tokenizer = building.tokenizer(kind)
+    model = building.model(tokenizer.vocabulary_size)
+    liked = [
+        token for token in range(tokenizer.vocabulary_size) if tokenizer.spelling(token).strip()[:1] in (b"'", b"-", b".")
+    ]
+    with torch.no_grad():
+        model.output.bias[liked] += 4.0
+    save_model(tmp_path / "model", model, tokenizer)
+    result = complete(load_model(tmp_path / "model"), text, k=50)
+    check(result, text)
+    assert all(candidate.word[0].isalnum() for candidate in result.candidates)
+    assert result.candidates or text in ("'", "the -", "...")
 
 
 # --- every kind ------------------------------------------------------------------------------------------------------

@@ -287,15 +287,15 @@ def test_a_folder_without_splits_is_all_its_text_files_in_order(tmp_path: Path) 
     write(tmp_path / "c.txt.bz2", bz2.compress(b"c\n"))
     write(tmp_path / ".hidden.txt", b"\xff")
     write(tmp_path / ".git" / "notes.txt", b"\xff")
-    write(tmp_path / "picture.png", b"\xff")
+    write(tmp_path / "picture.png", b"\x89PNG\0")
     everything = open_texts([tmp_path], CorpusConfig(), None)
     assert text_of(everything, "test") == "x\nb\nc\n"
     assert survey(everything.pieces("test")).documents == 3
 
 
 def test_a_folder_without_text_says_what_was_expected(tmp_path: Path) -> None:
-    write(tmp_path / "picture.png", b"\xff")
-    with pytest.raises(DataError, match=r"no text files.*\.txt"):
+    write(tmp_path / "picture.png", b"\x89PNG\0")
+    with pytest.raises(DataError, match="no text files; expected plain text"):
         open_corpus([tmp_path])
 
 

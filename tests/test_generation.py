@@ -154,22 +154,6 @@ def test_greedy_is_the_argmax_by_hand(models: dict[str, LoadedModel], kind: str)
     assert written(model, "the cat ", GREEDY, max_tokens=12) == tokenizer.decode(ids[start:])
 
 
-def test_greedy_with_bpe_respells_the_last_word(bpe_model: LoadedModel) -> None:
-    tokenizer = bpe_model.tokenizer
-    ids, pending = tokenizer.encode("the"), b" ca"
-    for _ in range(10):
-        logits_V = fresh_logits(bpe_model, ids)
-        spelled = [tokenizer.spelling(token) for token in range(tokenizer.vocabulary_size)]
-        fits = [bool(s) and (s.startswith(pending) or pending.startswith(s)) if pending else True for s in spelled]
-        logits_V[~torch.tensor(fits)] = -torch.inf
-        token = int(logits_V.argmax())
-        if token == tokenizer.eos:
-            break
-        pending = pending[len(spelled[token]) :]
-        ids.append(token)
-    assert "the ca" + written(bpe_model, "the ca", GREEDY, max_tokens=10) == tokenizer.decode(ids)
-
-
 @EACH_KIND
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_prompt_and_its_continuation_are_what_the_model_read(

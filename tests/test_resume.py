@@ -254,10 +254,10 @@ def test_stopped_while_reading_leaves_the_name_free(options: RunOptions, tmp_pat
     ("change", "named"),
     [
         (lambda options: replace(options, tokenizer=replace(options.tokenizer, kind="byte")), "kind char, not byte"),
-        (lambda options: replace(options, training=replace(options.training, batch_size=3)), "batch_size 2, not 3"),
+        (lambda options: replace(options, training=replace(options.training, batch_size=3)), "batch size 2, not 3"),
         (lambda options: replace(options, training=replace(options.training, seed=5)), "seed 1, not 5"),
-        (lambda options: replace(options, training=replace(options.training, steps=13)), "steps 12, not 13"),
-        (lambda options: replace(options, model=replace(options.model, hidden_size=13)), "hidden_size 12, not 13"),
+        (lambda options: replace(options, training=replace(options.training, steps=13)), "steps 12, not steps 13"),
+        (lambda options: replace(options, model=replace(options.model, hidden_size=13)), "hidden size 12, not 13"),
         (lambda options: replace(options, sources=("other.txt",)), "text.txt, not other.txt"),
         (lambda options: replace(options, corpus=replace(options.corpus, split=(80, 10, 10))), "split"),
     ],

@@ -214,19 +214,20 @@ def test_json_never_holds_nan() -> None:
 
 
 def test_a_held_lock_is_busy_and_names_its_holder(tmp_path: Path) -> None:
-    with (
-        lock(tmp_path),
-        pytest.raises(BusyError, match=rf"in use by process {os.getpid()} on"),
-        lock(tmp_path),  # flock belongs to the open file, so another one in this process is a rival
-    ):
-        pytest.fail("held twice")
+    with lock(tmp_path) as sign:
+        sign()
+        # flock belongs to the open file, so another one in this process is a rival
+        with pytest.raises(BusyError, match=rf"in use by process {os.getpid()} on"), lock(tmp_path):
+            pytest.fail("held twice")
     with lock(tmp_path):
         pass
 
 
 def test_a_stale_lock_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on elsewhere, long dead\n")
-    with lock(tmp_path):
+    with lock(tmp_path) as sign:
+        assert (tmp_path / "lock").read_text() == "process 1 on elsewhere, long dead\n", "taken, nothing written yet"
+        sign()
         assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
 
 

@@ -23,7 +23,7 @@ LARGE = ("x" * 999 + "\n") * 1200
 
 
 def build(path: Path, tokenizer: Tokenizer, pieces: list[Piece] = PIECES) -> None:
-    for _ in build_store(path, pieces, tokenizer):
+    for _ in build_store(path, [pieces], tokenizer):
         pass
 
 
@@ -79,7 +79,7 @@ def test_stores_of_vocabularies_around_two_bytes(tmp_path: Path, size: int) -> N
 def test_progress_rises_to_the_whole(tmp_path: Path) -> None:
     tokenizer = building.tokenizer("word")
     pieces = [Piece(LARGE, ends_document=True)] * 3
-    steps = list(build_store(tmp_path / "train", pieces, tokenizer))
+    steps = list(build_store(tmp_path / "train", [pieces], tokenizer))
     assert [(step.tokens, step.text_bytes) for step in steps] == [(2_400 * n, 1_200_000 * n) for n in (1, 2, 3)]
 
 
@@ -95,7 +95,7 @@ def test_a_stop_half_way_leaves_no_store(tmp_path: Path, again: bool, error: Bas
     if again:  # with as many tokens as the one that is not finished
         build(tmp_path / "train", tokenizer, [Piece(LARGE)])
     with pytest.raises(type(error)):
-        for _ in build_store(tmp_path / "train", failing(error), tokenizer):
+        for _ in build_store(tmp_path / "train", [failing(error)], tokenizer):
             pass
     with pytest.raises(ArtefactError):
         open_store(tmp_path / "train")
@@ -104,7 +104,7 @@ def test_a_stop_half_way_leaves_no_store(tmp_path: Path, again: bool, error: Bas
 def test_giving_up_half_way_leaves_no_store(tmp_path: Path) -> None:
     tokenizer = building.tokenizer("word")
     build(tmp_path / "train", tokenizer)
-    steps = build_store(tmp_path / "train", [Piece(LARGE, ends_document=True)] * 3, tokenizer)
+    steps = build_store(tmp_path / "train", [[Piece(LARGE, ends_document=True)] * 3], tokenizer)
     next(steps)
     del steps
     with pytest.raises(ArtefactError):
@@ -163,3 +163,26 @@ def test_a_description_that_is_none_is_refused(tmp_path: Path, data: bytes) -> N
     with pytest.raises(LstmlmError) as caught:
         open_store(tmp_path / "train")
     assert caught.value.exit_code == 4
+
+
+def test_files_are_kept_apart(tmp_path: Path) -> None:
+    tokenizer = building.tokenizer("char")
+    texts = ["the cat", "a dog\n", "the mat"]
+    for _ in build_store(tmp_path / "train", [[Piece(text, ends_document=True)] for text in texts], tokenizer):
+        pass
+    store = open_store(tmp_path / "train", verify=True)
+    assert [tokenizer.decode(ids.tolist()) for ids in store.files] == texts
+    size = tokenizer.vocabulary_size
+    assert store.count_symbols(size).tolist() == np.bincount(store.ids, minlength=size).tolist()
+
+
+def test_an_altered_file_of_the_same_size_is_noticed(tmp_path: Path) -> None:
+    tokenizer = building.tokenizer("char")
+    for _ in build_store(tmp_path / "train", [[Piece("the cat", ends_document=True)]], tokenizer):
+        pass
+    path = tmp_path / "train.bin"
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ArtefactError, match="altered"):
+        open_store(tmp_path / "train", verify=True)

@@ -79,8 +79,19 @@ def test_validation_is_what_eval_reports(trained_run: Path) -> None:
     best = min((line for line in metrics(trained_run) if line["event"] == "validation"), key=lambda line: line["loss"])
     loaded = load_model(trained_run)
     assert loaded.training["step"] == best["step"]
-    result = evaluate(loaded, open_corpus(loaded.training["sources"]), "valid")
+    result = evaluate(loaded, open_corpus(loaded.training["options"]["sources"]), "valid")
     assert result["nll_nats"] / result["tokens"] == pytest.approx(best["loss"], abs=1e-6)
+
+
+def test_validation_keeps_files_apart_as_eval_does(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(building.text(160 if name == "one" else 120))
+    options = building.options(tmp_path / "one.txt", steps=10, validate_every=10)
+    options = replace(options, sources=(*options.sources, str(tmp_path / "two.txt")))
+    (validated,) = of(Validated, list(train(tmp_path / "run", options)))
+    result = evaluate(load_model(tmp_path / "run"), open_corpus(options.sources), "valid")
+    assert result["text"]["documents"] == 2
+    assert result["nll_nats"] / result["tokens"] == pytest.approx(validated.loss, abs=1e-9)
 
 
 def test_best_points_to_the_best_and_only_it_and_the_two_newest_stay(source: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstmlm.completion import Completion
 
 
-@click.command("complete")
+@click.command("complete", short_help="The next words of a text.")
 @click.argument("model", metavar="MODEL")
 @click.argument("text", required=False)
 @click.option("-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="How many words.")
@@ -31,22 +31,27 @@ def complete_command(model: str, text: str | None, k: int, style: str) -> None:
     """The most likely next words after TEXT; if it ends inside a word, the most likely ways to finish it.
 
     "the" is a word being typed (the, then, they...); "the " asks for the next word. Without TEXT, every line of stdin is
-    one, answered at once; trailing spaces count. tsv: word, probability, characters to replace, text to insert.
+    one, answered at once, with an empty line after each tsv result; trailing spaces count.
+
+    tsv: word, probability, characters to replace, text to insert.
     """
     from lstmlm.checkpoint import load_model
     from lstmlm.completion import complete
     from lstmlm.generation import Session
 
     session = Session(load_model(model))
-    texts = [text] if text is not None else stdin_lines()
-    for line in texts:
-        write(safe(_formatted(complete(session, line, k), style)))
+    if text is not None:
+        write(safe(_formatted(complete(session, text, k), style)))
+        return
+    for line in stdin_lines():
+        end = "\n" if style == "tsv" else ""  # rows of one line end where an empty one stands
+        write(safe(_formatted(complete(session, line, k), style) + end))
 
 
 def _formatted(completion: Completion, style: str) -> str:
     if style == "tsv":
         rows = ((c.word, f"{c.probability:.6g}", str(c.replace), c.insert) for c in completion.candidates)
-        return "".join("\t".join(row) + "\n" for row in rows) + ("\n" if not completion.candidates else "")
+        return "".join("\t".join(row) + "\n" for row in rows)
     return json.dumps(completion.to_mapping(), ensure_ascii=False, indent=2 if style == "json" else None) + "\n"
 
 

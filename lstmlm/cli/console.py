@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,6 +43,14 @@ def _console(*, stderr: bool) -> Console:
         stream = io.StringIO()
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
     return PipedConsole(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=not stream.isatty())
+
+
+def program() -> str:
+    """How to call this program again: by its name if the shell finds it, else by its path."""
+    found, here = shutil.which("lstmlm"), Path(sys.executable).with_name("lstmlm")
+    if here.exists() and not (found and os.path.samefile(found, here)):
+        return os.path.relpath(here)
+    return "lstmlm" if found else f"{os.path.relpath(sys.executable)} -m lstmlm"
 
 
 def say(message: str) -> None:
@@ -79,7 +89,7 @@ def token_progress(label: str) -> Iterator[ProgressBar]:
 
 
 class ProgressBar:
-    """Shown after the first second, so that quick work stays quiet."""
+    """Appears with the first report of progress, and leaves no trace."""
 
     def __init__(self, label: str) -> None:
         self._label = label

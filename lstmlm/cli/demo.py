@@ -17,12 +17,12 @@ SENTENCES = (
 )
 
 
-@click.command("demo")
+@click.command("demo", short_help="From nothing to next words in two minutes.")
 @click.option("-o", "--output", "run", metavar="RUN", type=Path, help="Run directory.  [default: a new checkpoints/demo]")
 def demo_command(run: Path | None) -> None:
     """Train on the built-in corpus for about 90 seconds, report, and complete a few sentences."""
     from lstmlm.checkpoint import load_model
-    from lstmlm.cli.console import data_console, errors_console
+    from lstmlm.cli.console import data_console, program, say
     from lstmlm.cli.train import default_options
     from lstmlm.cli.training_run import run_training
     from lstmlm.completion import complete
@@ -30,15 +30,13 @@ def demo_command(run: Path | None) -> None:
     from lstmlm.report.terminal import next_words_report
 
     run = run or _free_name(Path("checkpoints") / "demo")
-    errors_console().print(
-        f"Training on everyday English for {DEMO_SECONDS} seconds; Ctrl-C stops and keeps what is learned.\n"
-    )
+    say(f"Training on everyday English for {DEMO_SECONDS} seconds; Ctrl-C stops and keeps what is learned.\n")
     run_training(run, default_options(("everyday",), budget=float(DEMO_SECONDS)))
     session = Session(load_model(run))
     console = data_console()
     console.print("\nThe most likely next words:\n")
     console.print(next_words_report([complete(session, sentence) for sentence in SENTENCES]))
-    errors_console().print(f"\nType with it yourself:  lstmlm repl {run}")
+    say(f"\nType with it yourself:  {program()} repl {run}")
 
 
 def _free_name(path: Path) -> Path:

@@ -10,7 +10,7 @@ from lstmlm.cli.console import data_console, token_progress, write
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 
-@click.command("eval")
+@click.command("eval", short_help="Perplexity and accuracy on a text.")
 @click.argument("model", metavar="MODEL")
 @click.argument("texts", metavar="[TEXT...]", nargs=-1)
 @click.option(
@@ -38,23 +38,27 @@ def eval_command(
     Without TEXT, the test split of the training source. Several TEXTs give one pooled result, the state reset between them.
     """
     from lstmlm.checkpoint import load_model
-    from lstmlm.config import CorpusConfig, RuntimeConfig, from_mapping, updated
+    from lstmlm.config import CorpusConfig, updated
     from lstmlm.corpus import open_corpus, open_texts
     from lstmlm.evaluation import evaluate
     from lstmlm.report.terminal import evaluation_report
-    from lstmlm.runtime import choose_runtime
-    from lstmlm.storage import to_json, write_atomic
+    from lstmlm.runtime import set_threads
+    from lstmlm.storage import check_output, to_json, write_output
+    from lstmlm.training import RunOptions
 
-    choose_runtime(RuntimeConfig(device="cpu", precision="fp32", threads=threads), "lstm")
+    if json_path not in (None, "-"):
+        check_output(Path(json_path))
+    set_threads(threads)
     loaded = load_model(model)
-    recorded = loaded.training.get("corpus") or {"documents": loaded.documents}
-    config = from_mapping(CorpusConfig, recorded, f"{loaded.path}/config.json")
+    trained = loaded.training.get("options")
+    options = RunOptions.from_mapping(trained, str(loaded.path)) if trained else None
+    config = options.corpus if options else CorpusConfig(documents=loaded.documents)
     config = updated(config, documents=documents, encoding_errors=encoding_errors, text_field=text_field)
     expected = None
     if texts:
         corpus, wanted = open_texts(texts, config, split), "test"
-    elif sources := loaded.training.get("sources"):
-        corpus, wanted = open_corpus(sources, config), split or "test"
+    elif options is not None:
+        corpus, wanted = open_corpus(options.sources, config), split or "test"
         expected = loaded.training.get("text_sha256", {}).get(wanted)
     else:
         raise click.UsageError(f"{model} does not know what it was trained on; expected a TEXT")
@@ -65,5 +69,5 @@ def eval_command(
         write(data.decode())
         return
     if json_path is not None:
-        write_atomic(Path(json_path), data)
+        write_output(Path(json_path), data)
     data_console().print(evaluation_report(result))

@@ -8,7 +8,7 @@ from lstmlm.cli.console import safe, write
 from lstmlm.config import SamplingConfig
 
 
-@click.command("generate")
+@click.command("generate", short_help="Let a model write on.")
 @click.argument("model", metavar="MODEL")
 @click.argument("prompt", default="")
 @click.option(

@@ -13,7 +13,7 @@ from lstmlm.cli.console import data_console, write
 from lstmlm.config import DOCUMENT_RULES, TOKENIZERS
 
 
-@click.command("info")
+@click.command("info", short_help="What a model, a run or a text is.")
 @click.argument("subject", metavar="MODEL|RUN|SOURCE")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--tokenizer", type=click.Choice(TOKENIZERS), help="For a SOURCE: count its tokens too, with this vocabulary.")

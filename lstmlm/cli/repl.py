@@ -9,7 +9,7 @@ import click
 from lstmlm.cli.console import safe, say, write
 
 
-@click.command("repl")
+@click.command("repl", short_help="Type, and see what comes next.")
 @click.argument("model", metavar="MODEL")
 @click.option("-k", "k", type=click.IntRange(1, 9), default=5, show_default=True, help="How many words to offer.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="For text the model writes.")

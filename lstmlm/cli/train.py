@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lstmlm import config as settings
-from lstmlm.cli.console import say
+from lstmlm.cli.console import program, say
 from lstmlm.config import ModelConfig, TokenizerConfig, TrainConfig, updated
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _option(*names: str, default: object, help: str, **more: Any) -> Callable[[_
 _BY_KIND = "by tokenizer"
 
 
-@click.command("train", context_settings={"max_content_width": 110})
+@click.command("train", short_help="Train a model on text.", context_settings={"max_content_width": 110})
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
 @click.option(
     "-o", "--output", "run", metavar="RUN", type=Path, help="Run directory.  [default: checkpoints/<source's name>]"
@@ -116,7 +116,7 @@ def train_command(sources: tuple[str, ...], run: Path | None, resume: bool, **gi
         )
     options = build_options(absolute_sources(sources), given, recorded)
     if run_training(run, options, resume=resume):
-        say(f"\nNow type with it:  lstmlm repl {run}")
+        say(f"\nNow type with it:  {program()} repl {run}")
 
 
 def default_options(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lstmlm.checkpoint import load_model
 from lstmlm.cli.console import data_console, errors_console, token_progress
-from lstmlm.config import CorpusConfig
 from lstmlm.corpus import open_corpus
 from lstmlm.evaluation import evaluate
-from lstmlm.report.terminal import counts_table, evaluation_report
+from lstmlm.report.terminal import counts_table, evaluation_report, visible
 from lstmlm.runtime import stop_on_signals
 from lstmlm.scoring import perplexity
 from lstmlm.training import RunOptions, train
@@ -51,19 +50,14 @@ def run_training(run: Path, options: RunOptions, *, resume: bool = False) -> boo
 def report_best(run: Path, console: Console) -> None:
     """The figures of the run's best model on text it has not seen."""
     loaded = load_model(run)
-    corpus = open_corpus(loaded.training["sources"], _corpus_config(loaded.training))
+    options = RunOptions.from_mapping(loaded.training["options"], str(loaded.path))
+    corpus = open_corpus(options.sources, options.corpus)
     split = "test" if "test" in corpus.splits else "valid"
-    console.print(f"\n{loaded.path} on the {split} split:")
+    console.print(visible(f"\n{loaded.path} on the {split} split:"))
     with token_progress(f"scoring {split}") as progress:
         expected = loaded.training["text_sha256"][split]
         result = evaluate(loaded, corpus, split, progress=progress, expected_sha256=expected)
     data_console().print(evaluation_report(result))
-
-
-def _corpus_config(training: Any) -> CorpusConfig:
-    from lstmlm.config import from_mapping
-
-    return from_mapping(CorpusConfig, training["corpus"], "config.json")
 
 
 class _Display:
@@ -104,9 +98,9 @@ class _Display:
         elif isinstance(event, Validated):
             self._console.print(self._validation(event))
         elif isinstance(event, Warned):
-            self._console.print(f"note: {event.message}")
+            self._console.print(visible(f"note: {event.message}"))
         elif isinstance(event, RolledBack):
-            self._console.print(f"went back to step {event.step} with half the learning rate: {event.symptom}")
+            self._console.print(visible(f"back at step {event.step} with half the learning rate: {event.symptom}"))
         elif isinstance(event, Ended):
             reason = "no more progress" if event.early else "done"
             self._console.print(
@@ -137,7 +131,7 @@ class _Display:
         )
         if event.resumed_at is not None:
             self._console.print(f"continuing from step {event.resumed_at:,}")
-        self._console.print(f"run        {event.run}")
+        self._console.print(visible(f"run        {event.run}"))
 
     def _validation(self, event: Validated) -> str:
         bits = event.loss / math.log(2) / self._bytes_per_token

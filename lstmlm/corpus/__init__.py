@@ -1,15 +1,16 @@
 """Text in: files, folders, compressed files, built-in corpora, tables and hub data sets -> documents per split.
 
-    reading     bytes -> text by the text policy, text -> documents
-    tables      .jsonl, .csv, .parquet and hub data sets -> documents
-    splitting   train, valid and test for a source that has no splits of its own
-    survey      counts, hashes, overlap between splits
+- `reading`: bytes -> text by the text policy, text -> documents
+- `tables`: .jsonl, .csv, .parquet and hub data sets -> documents
+- `splitting`: train, valid and test for a source that has no splits of its own
+- `survey`: counts, hashes, overlap between splits
 
 `open_corpus` is the door: it looks at each source's name, finds its splits or plans them, and reads nothing into memory.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,20 +18,21 @@ from functools import partial
 from pathlib import Path
 
 from lstmlm.config import SPLITS, CorpusConfig
-from lstmlm.corpus.reading import COMPRESSED, Piece, into_documents, read_text
+from lstmlm.corpus.reading import COMPRESSED, Piece, beginning, into_documents, read_text
 from lstmlm.corpus.splitting import plan_split
-from lstmlm.corpus.survey import Overlap, Survey, TextCounts, measure_overlap, survey
+from lstmlm.corpus.survey import Overlap, Survey, TextCounts, measure_overlaps, survey
 from lstmlm.corpus.tables import HUB_PREFIX, TABLES, hub_splits, read_hub, read_table, table_format
 from lstmlm.errors import DataError, UsageError
 
 __all__ = [
     "Corpus",
     "Overlap",
+    "Part",
     "Piece",
     "Survey",
     "TextCounts",
     "built_in_corpora",
-    "measure_overlap",
+    "measure_overlaps",
     "open_corpus",
     "open_texts",
     "source_name",
@@ -51,14 +53,31 @@ _SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
+class Part:
+    """Text under one name, usually a file, that can be read again and again."""
+
+    name: str
+    read: Read
+
+    def pieces(self) -> Iterator[Piece]:
+        """The text; an error where there is nothing but white space."""
+        empty = True
+        for piece in self.read():
+            empty = empty and not piece.text.strip()
+            yield piece
+        if empty:
+            raise DataError(f"{self.name} is empty, or only white space; expected some text")
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Named splits, each a list of readers that can be read again and again."""
+    """Named splits of one or several sources."""
 
     names: tuple[str, ...]
     """The sources, as given."""
     config: CorpusConfig
-    parts: dict[str, list[Read]]
-    """For each split, one reader for each source."""
+    parts: dict[str, list[Part]]
+    """The files of each split. A model's state is not carried from one to the next."""
 
     @property
     def name(self) -> str:
@@ -70,25 +89,17 @@ class Corpus:
         """Those of train, valid and test that hold any text."""
         return tuple(split for split in SPLITS if self.parts.get(split))
 
-    def sources(self, split: str) -> Iterator[Iterator[Piece]]:
-        """The text of `split`, source by source; an error where a source holds nothing but white space."""
+    def files(self, split: str) -> Iterator[Iterator[Piece]]:
+        """The text of `split`, file by file."""
         if split not in self.splits:
             raise UsageError(f"{self.name} has no {split} split; it has {', '.join(self.splits)}")
-        for read in self.parts[split]:
-            yield self._not_empty(read(), split)
+        for part in self.parts[split]:
+            yield part.pieces()
 
     def pieces(self, split: str) -> Iterator[Piece]:
         """All text of `split`, one document after the other."""
-        for source in self.sources(split):
-            yield from source
-
-    def _not_empty(self, pieces: Iterator[Piece], split: str) -> Iterator[Piece]:
-        empty = True
-        for piece in pieces:
-            empty = empty and not piece.text.strip()
-            yield piece
-        if empty:
-            raise DataError(f"the {split} text of {' '.join(self.names)} is empty, or only white space; expected some text")
+        for file in self.files(split):
+            yield from file
 
 
 def built_in_corpora() -> dict[str, Path]:
@@ -110,17 +121,26 @@ def open_corpus(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig 
     """
     names = _names(sources)
     config = _with_document_rule(names, config or CorpusConfig())
-    parts: dict[str, list[Read]] = {split: [] for split in SPLITS}
+    parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
     for name in names:
         found = _own_splits(name, config)
+        if "train" not in found:
+            raise DataError(f"{name} has {' and '.join(found)} text, but no train.* to go with it")
         if "valid" not in found:
-            whole = found.pop("train")
+            whole = partial(_chained, found.pop("train"))
             weights = config.split if "test" not in found else (*config.split[:2], 0)
             plan = plan_split(whole, weights, name)
-            found |= {split: partial(plan.part, whole, split) for split in SPLITS if split not in found and plan.has(split)}
-        for split, read in found.items():
-            parts[split].append(read)
+            for split in SPLITS:
+                if split not in found and plan.has(split):
+                    found[split] = [Part(f"the {split} part of {name}", partial(plan.part, whole, split))]
+        for split, files in found.items():
+            parts[split] += files
     return Corpus(tuple(names), config, parts)
+
+
+def _chained(parts: Sequence[Part]) -> Iterator[Piece]:
+    for part in parts:
+        yield from part.read()
 
 
 def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, split: str | None) -> Corpus:
@@ -128,16 +148,17 @@ def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, 
 
     The result has all of it under `test`, one part for each source.
     """
-    parts: list[Read] = []
+    parts: list[Part] = []
     names = _names(sources)
     for name in names:
         found = _own_splits(name, config)
-        wanted = split or ("test" if len(found) > 1 else "train")
-        if len(found) == 1 and split not in (None, "train"):
+        unsplit = list(found) == ["train"]
+        wanted = split or ("train" if unsplit else "test")
+        if unsplit and split not in (None, "train"):
             raise UsageError(f"{name} has no splits, so there is no {split} to choose; leave --split away to take all of it")
         if wanted not in found:
             raise UsageError(f"{name} has no {wanted} split; it has {', '.join(found)}")
-        parts.append(found[wanted])
+        parts += found[wanted]
     return Corpus(tuple(names), config, {"test": parts})
 
 
@@ -171,10 +192,13 @@ def _with_document_rule(names: Sequence[str], config: CorpusConfig) -> CorpusCon
     return replace(config, documents="blank-line" if built_in else "file")
 
 
-def _own_splits(name: str, config: CorpusConfig) -> dict[str, Read]:
-    """A reader for each split that the source itself has; a source without splits is all `train`."""
+def _own_splits(name: str, config: CorpusConfig) -> dict[str, list[Part]]:
+    """The files of each split that the source itself has; a source without splits is all `train`."""
     if name.startswith(HUB_PREFIX):
-        return {ours: partial(read_hub, name, theirs, config.text_field) for ours, theirs in hub_splits(name).items()}
+        return {
+            ours: [Part(f"{name} ({theirs})", partial(read_hub, name, theirs, config.text_field))]
+            for ours, theirs in hub_splits(name).items()
+        }
     path = Path(name)
     if not os.path.exists(name):  # unlike Path.exists, not an error for a name that no file can have
         if name not in built_in_corpora():
@@ -182,39 +206,40 @@ def _own_splits(name: str, config: CorpusConfig) -> dict[str, Read]:
         path = built_in_corpora()[name]
     if path.is_dir():
         return _folder_splits(path, config)
-    return {"train": _file_reader([path], config)}
+    return {"train": [_file(path, config)]}
 
 
-def _folder_splits(folder: Path, config: CorpusConfig) -> dict[str, Read]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_text(path.relative_to(folder))]
+def _folder_splits(folder: Path, config: CorpusConfig) -> dict[str, list[Part]]:
+    if (folder / "run.json").exists() or (folder / "MANIFEST.json").exists():
+        raise UsageError(f"{folder} is a run or a model; expected text")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_text(path, folder)]
     splits: dict[str, list[Path]] = {}
     for path in files:
         if path.parent == folder:
             named = [_SPLIT_NAMES[part] for part in path.name.lower().split(".")[:-1] if part in _SPLIT_NAMES]
             if len(named) == 1:
                 splits.setdefault(named[0], []).append(path)
-    if "train" in splits:
-        return {split: _file_reader(splits[split], config) for split in SPLITS if split in splits}
     if splits:
-        held_out = ", ".join(path.name for paths in splits.values() for path in paths)
-        raise DataError(f"{folder} holds {held_out}, but no train.* to go with it")
+        return {split: [_file(path, config) for path in splits[split]] for split in SPLITS if split in splits}
     if not files:
-        raise DataError(f"{folder} holds no text files; expected {' '.join(TEXT_SUFFIXES)}, plain or {' '.join(COMPRESSED)}")
-    return {"train": _file_reader(files, config)}
+        raise DataError(f"{folder} holds no text files; expected plain text, {' '.join(COMPRESSED)} or {' '.join(TABLES)}")
+    return {"train": [_file(path, config) for path in files]}
 
 
-def _is_text(path: Path) -> bool:
-    plain = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and (plain.suffix.lower() in TEXT_SUFFIXES or table_format(path) is not None)
+def _is_text(path: Path, folder: Path) -> bool:
+    """Not hidden, not empty, and without the zero byte that binary files begin with (UTF-16 is text, if not ours)."""
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    if table_format(path):
+        return True
+    start = beginning(path)
+    return bool(start) and (b"\0" not in start or start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
-def _file_reader(paths: Sequence[Path], config: CorpusConfig) -> Read:
+def _file(path: Path, config: CorpusConfig) -> Part:
     def read() -> Iterator[Piece]:
-        for path in paths:
-            if table_format(path):
-                yield from read_table(path, config.text_field)
-            else:
-                yield from into_documents(read_text(path, config.encoding_errors), config.documents or "file")
+        if table_format(path):
+            return read_table(path, config.text_field, config.encoding_errors)
+        return into_documents(read_text(path, config.encoding_errors), config.documents or "file")
 
-    return read
+    return Part(str(path), read)

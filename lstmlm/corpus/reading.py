@@ -39,6 +39,15 @@ class Piece:
     separator: str = ""
 
 
+def beginning(path: Path, size: int = 8192) -> bytes:
+    """The first bytes of a plain or compressed file; of one that cannot be read, a word (reading it will say why)."""
+    try:
+        with _OPENERS.get(path.suffix.lower(), _open_plain)(path) as file:
+            return file.read(size)
+    except (EOFError, lzma.LZMAError, zlib.error, OSError):
+        return b"unreadable"
+
+
 def read_text(path: Path, encoding_errors: str = "strict") -> Iterator[str]:
     """Yield the text of a plain or compressed file in blocks that end at line ends.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,33 +96,49 @@ class Overlap:
     """Of its sequences of 13 words, those that stand there exactly."""
 
 
-def measure_overlap(held_out: Iterable[Piece], training: Iterable[Piece]) -> Overlap:
-    """How much of `held_out` stands in `training`. Memory grows with the held-out text only."""
-    texts = [piece.text for piece in held_out]
-    lines = _Sought(_line_hashes(text) for text in texts)
-    ngrams = _Sought(_ngram_hashes(text) for text in texts)
+def measure_overlaps(held_out: Mapping[str, Iterable[Piece]], training: Iterable[Piece]) -> dict[str, Overlap]:
+    """How much of each held-out text stands in `training`, which is read once; only hashes are kept."""
+    sought = {name: (_Sought(), _Sought()) for name in held_out}
+    for name, pieces in held_out.items():
+        lines, ngrams = sought[name]
+        for piece in pieces:
+            lines.add(_line_hashes(piece.text))
+            ngrams.add(_ngram_hashes(piece.text))
     for piece in training:
-        lines.look_in(_line_hashes(piece.text))
-        ngrams.look_in(_ngram_hashes(piece.text))
-    return Overlap(lines=lines.found, ngrams=ngrams.found)
+        line_hashes, ngram_hashes = _line_hashes(piece.text), _ngram_hashes(piece.text)
+        for lines, ngrams in sought.values():
+            lines.look_in(line_hashes)
+            ngrams.look_in(ngram_hashes)
+    return {name: Overlap(lines=lines.found, ngrams=ngrams.found) for name, (lines, ngrams) in sought.items()}
 
 
 class _Sought:
     """A set of hashes, with a mark for each that was found elsewhere."""
 
-    def __init__(self, hashes: Iterable[NDArray[np.int64]]) -> None:
-        self._values, self._counts = np.unique(np.concatenate([_EMPTY, *hashes]), return_counts=True)
-        self._seen = np.zeros(len(self._values), bool)
+    def __init__(self) -> None:
+        self._added: list[NDArray[np.int64]] = [_EMPTY]
+
+    def add(self, hashes: NDArray[np.int64]) -> None:
+        self._added.append(hashes)
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.bool_]]:
+        """The distinct hashes, how often each occurs, and whether it was found."""
+        values, counts = np.unique(np.concatenate(self._added), return_counts=True)
+        self._added.clear()
+        return values, counts, np.zeros(len(values), bool)
 
     def look_in(self, hashes: NDArray[np.int64]) -> None:
-        if len(self._values) and len(hashes):
-            places = np.minimum(np.searchsorted(self._values, hashes), len(self._values) - 1)
-            self._seen[places[self._values[places] == hashes]] = True
+        values, _, seen = self._sorted
+        if len(values) and len(hashes):
+            places = np.minimum(np.searchsorted(values, hashes), len(values) - 1)
+            seen[places[values[places] == hashes]] = True
 
     @property
     def found(self) -> float:
         """The part found, from 0 to 1, each hash counted as often as it occurs."""
-        return float(self._counts[self._seen].sum() / max(1, self._counts.sum()))
+        _, counts, seen = self._sorted
+        return float(counts[seen].sum() / max(1, counts.sum()))
 
 
 _EMPTY: NDArray[np.int64] = np.zeros(0, np.int64)

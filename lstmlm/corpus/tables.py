@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lstmlm.corpus.reading import COMPRESSED, Piece, normalized
+from lstmlm.corpus.reading import COMPRESSED, Piece, normalized, read_text
 from lstmlm.errors import DataError, StorageError, UsageError
 
 TABLES = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -21,13 +21,15 @@ def table_format(path: Path) -> str | None:
     return TABLES.get(plain.suffix.lower())
 
 
-def read_table(path: Path, text_field: str) -> Iterator[Piece]:
+def read_table(path: Path, text_field: str, encoding_errors: str = "strict") -> Iterator[Piece]:
     """Yield the rows of a `.jsonl`, `.csv` or `.parquet` file as documents; rows without a text are passed over.
 
     Raises:
-        UsageError: the table has no column `text_field`.
+        UsageError: the table has no column `text_field`, or bytes that are not UTF-8 should be replaced in it.
         DataError: it cannot be parsed, or the column holds something else than text.
     """
+    if encoding_errors != "strict":
+        raise UsageError(f"{path} is a table: --encoding-errors {encoding_errors} is for text files; convert it first")
     import datasets
 
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a local file is nobody's business
@@ -38,6 +40,9 @@ def read_table(path: Path, text_field: str) -> Iterator[Piece]:
     try:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty; expected rows with a column {text_field!r}")
+        if kind != "parquet":
+            for _ in read_text(path):  # says where the first byte stands that is not UTF-8
+                pass
         rows = datasets.load_dataset(
             kind, data_files={"train": glob.escape(str(path))}, split="train", streaming=True, **as_text
         )

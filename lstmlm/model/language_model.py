@@ -86,5 +86,13 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden_BH: Tensor) -> Tensor:
         """Unnormalized log-probabilities [..., V] of the next id, float32 unless autocast says otherwise."""
-        logits_BV: Tensor = self.output(hidden_BH, self.embedding.weight if self.config.tied and self.embedding else None)
+        logits_BV: Tensor = self.output(hidden_BH, self._tied_VE)
         return logits_BV
+
+    def loss(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
+        """Mean surprisal of the targets, nats: for training; figures come from `scoring`."""
+        return self.output.loss(hidden_NH, targets_N, self._tied_VE)
+
+    @property
+    def _tied_VE(self) -> Tensor | None:  # noqa: N802
+        return self.embedding.weight if self.config.tied and self.embedding else None

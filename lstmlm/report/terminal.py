@@ -62,7 +62,7 @@ def evaluation_report(result: Mapping[str, Any]) -> RenderableType:
 
 
 def _figure(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}" if value < 1e6 else f"{value:.4g}"
 
 
 def candidate_line(completion: Completion) -> Text:

@@ -1,12 +1,15 @@
 """Training: `train(...)` is a generator of events; it never prints.
 
-preparation     sources -> run directory, tokenizer, ids on disk
-optimization    learning rate schedules, optimizers
-loop            steps, validation, checkpoints, numbers that are not finite
-events          what is yielded
+- `options`: everything a run is a function of
+- `course`: begins a run, or continues one
+- `preparation`: sources -> tokenizer, ids on disk, `run.json`
+- `trainer`: steps, validation, checkpoints, numbers that are not finite
+- `standing`: what a checkpoint remembers besides the model
+- `optimization`: learning rate schedules, optimizers
+- `events`: what is yielded
 """
 
 from lstmlm.training.course import train
-from lstmlm.training.preparation import RunOptions, absolute_sources
+from lstmlm.training.options import RunOptions, absolute_sources
 
 __all__ = ["RunOptions", "absolute_sources", "train"]

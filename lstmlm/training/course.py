@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from lstmlm.checkpoint import RUN_FILE, TRAINING_STATE, find_best, newest_valid, prune
+from lstmlm.checkpoint import CONFIG, RUN_FILE, TRAINING_STATE, find_best, newest_valid, prune
 from lstmlm.errors import ArtefactError, UsageError
-from lstmlm.runtime import StopRequest
-from lstmlm.storage import clean_temporary, lock, make_directory, read_json, refuse_if_locked
+from lstmlm.runtime import StopRequest, choose_runtime
+from lstmlm.storage import TEMPORARY, clean_temporary, lock, make_directory, read_json, refuse_if_locked
 from lstmlm.training.events import Event, Warned
-from lstmlm.training.preparation import Material, RunOptions, prepare, write_run_file
+from lstmlm.training.options import RunOptions
+from lstmlm.training.preparation import Material, prepare, write_run_file
 from lstmlm.training.trainer import Trainer
+
+_OUR_NAMES = ("lock", "tokens", "best", "metrics.jsonl", "diagnostics.json")
+_OUR_PREFIXES = ("step-", "corrupt-", TEMPORARY)
 
 
 def train(run: Path, options: RunOptions, *, resume: bool = False, stop: StopRequest | None = None) -> Iterator[Event]:
@@ -31,22 +36,41 @@ def train(run: Path, options: RunOptions, *, resume: bool = False, stop: StopReq
         refuse_if_locked(run)
         raise UsageError(f"{run} exists; continue it with --resume, or choose another directory with -o")
     fresh = not run.exists()
+    if not (run / RUN_FILE).exists():
+        _refuse_foreign(run)
+        choose_runtime(options.runtime, options.model.cell)  # what this machine cannot do is said before anything is done
     make_directory(run)
-    with lock(run), ExitStack() as stack:
+    with lock(run) as sign, ExitStack() as stack:
         clean_temporary(run)
         clean_temporary(run / "tokens")
         if (run / RUN_FILE).exists():
             options = options.continuing(RunOptions.read(run))
+        checkpoint = yield from _find_checkpoint(run, resume)
+        if checkpoint is not None and _is_finished(run, checkpoint):
+            yield Warned(f"{run} is finished, there is nothing left to do")
+            return
+        sign()
         try:
-            yield from _course(run, options, resume, stop or StopRequest(), stack)
+            yield from _course(run, options, checkpoint, stop or StopRequest(), stack)
         except Exception:
             if fresh and not (run / RUN_FILE).exists():  # training never began: the name stays free
                 shutil.rmtree(run, ignore_errors=True)
             raise
 
 
-def _course(run: Path, options: RunOptions, resume: bool, stop: StopRequest, stack: ExitStack) -> Iterator[Event]:
-    """Find the checkpoint, prepare the material, make the steps."""
+def _refuse_foreign(run: Path) -> None:
+    """Raise `UsageError` where `run` holds files of somebody else: temporary ones among them would be deleted.
+
+    A run has its lock before it has anything else.
+    """
+    if run.is_dir():
+        begun = (run / "lock").exists()
+        for path in sorted(run.iterdir()):
+            if not begun or (path.name not in _OUR_NAMES and not path.name.startswith(_OUR_PREFIXES)):
+                raise UsageError(f"{run} is not a run: it holds {path.name}; choose another directory with -o")
+
+
+def _find_checkpoint(run: Path, resume: bool) -> Generator[Warned, None, Path | None]:
     had_checkpoints = any(run.glob("*step-*"))  # also those set aside as damaged by an earlier attempt
     checkpoint, damaged = newest_valid(run)
     if checkpoint is None and had_checkpoints:
@@ -56,12 +80,22 @@ def _course(run: Path, options: RunOptions, resume: bool, stop: StopRequest, sta
         yield Warned(f"a damaged checkpoint was set aside as {path}; continuing from {checkpoint}")
     if resume and checkpoint is None:
         yield Warned(f"{run} has no checkpoint yet; starting from the beginning")
-    standing = {} if checkpoint is None else read_json(checkpoint / TRAINING_STATE)
+    return checkpoint
+
+
+def _is_finished(run: Path, checkpoint: Path) -> bool:
+    standing = read_json(checkpoint / TRAINING_STATE)
     if standing.get("finished"):
         find_best(run, standing["best_step"])  # a kill may have come between the last save and what follows it
         prune(run)
-        yield Warned(f"{run} is finished, there is nothing left to do")
-        return
+    return bool(standing.get("finished"))
+
+
+def _course(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopRequest, stack: ExitStack) -> Iterator[Event]:
+    """Prepare the material, make the steps."""
+    if checkpoint is not None:
+        options = _as_checkpointed(run, options, checkpoint)
+    runtime = choose_runtime(options.runtime, options.model.cell)
     material = None
     for progress in prepare(run, options, checkpoint, stop):
         if isinstance(progress, Material):
@@ -69,9 +103,11 @@ def _course(run: Path, options: RunOptions, resume: bool, stop: StopRequest, sta
         else:
             yield progress
     assert material is not None, "prepare ends with the material"
-    trainer = Trainer(run, options, material, stop)
+    model = replace(options.model, vocabulary_size=material.tokenizer.vocabulary_size)
+    options = replace(options, corpus=material.corpus.config, model=model)
+    trainer = Trainer(run, options, material, runtime, stop)
     if checkpoint is None:
-        write_run_file(run, options, material, trainer.runtime.precision)
+        write_run_file(run, options, material, runtime.precision)
     else:
         trainer.restore(checkpoint)
     trainer.open_metrics()
@@ -79,3 +115,20 @@ def _course(run: Path, options: RunOptions, resume: bool, stop: StopRequest, sta
     yield from map(Warned, material.warnings)
     yield trainer.prepared(resumed=checkpoint is not None)
     yield from trainer.steps()
+
+
+def _as_checkpointed(run: Path, options: RunOptions, checkpoint: Path) -> RunOptions:
+    """The options, which must be those of the (verified) checkpoint, with its precision.
+
+    Raises:
+        ArtefactError: `run.json` says something else than the checkpoint.
+        UsageError: another precision was asked for, or this machine does not have the checkpoint's.
+    """
+    about, where = read_json(checkpoint / CONFIG)["training"], str(checkpoint / CONFIG)
+    try:
+        options.continuing(RunOptions.from_mapping(about["options"], where))
+    except UsageError as error:
+        raise ArtefactError(f"{run / RUN_FILE} was altered: {error}") from error
+    if options.runtime.precision not in ("auto", about["precision"]):
+        raise UsageError(f"this run was started with precision {about['precision']}, not {options.runtime.precision}")
+    return replace(options, runtime=replace(options.runtime, precision=about["precision"]))

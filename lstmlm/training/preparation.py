@@ -2,92 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TOKENIZER
-from lstmlm.config import (
-    CorpusConfig,
-    ModelConfig,
-    RuntimeConfig,
-    TokenizerConfig,
-    TrainConfig,
-    from_mapping,
-    to_mapping,
-)
-from lstmlm.corpus import Corpus, Overlap, measure_overlap, open_corpus, survey
+from lstmlm.corpus import Corpus, Overlap, Piece, measure_overlaps, open_corpus, survey
 from lstmlm.errors import ArtefactError, DataError, UsageError
 from lstmlm.runtime import StopRequest, versions
 from lstmlm.storage import make_directory, read_json, to_json, write_atomic
 from lstmlm.token_store import TokenStore, build_store, open_store
 from lstmlm.tokenizer import Tokenizer
 from lstmlm.training.events import Tokenizing
+from lstmlm.training.options import RunOptions
 
 _NOTICED_OVERLAP = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Everything a run is a function of, besides the text itself."""
-
-    sources: tuple[str, ...]
-    corpus: CorpusConfig
-    tokenizer: TokenizerConfig
-    model: ModelConfig
-    training: TrainConfig
-    runtime: RuntimeConfig
-
-    def to_mapping(self) -> dict[str, Any]:
-        return {"sources": list(self.sources)} | {
-            name: to_mapping(getattr(self, name)) for name in ("corpus", "tokenizer", "model", "training", "runtime")
-        }
-
-    @classmethod
-    def read(cls, run: Path) -> RunOptions:
-        """The options of an existing run, from its `run.json`."""
-        about, where = read_json(run / RUN_FILE), str(run / RUN_FILE)
-        if about.get("format") != "lstmlm-run" or not isinstance(about.get("options"), dict):
-            raise ArtefactError(f"{where} does not describe a run of lstmlm")
-        options = about["options"]
-        try:
-            return cls(
-                sources=tuple(options["sources"]),
-                corpus=from_mapping(CorpusConfig, options["corpus"], where),
-                tokenizer=from_mapping(TokenizerConfig, options["tokenizer"], where),
-                model=from_mapping(ModelConfig, options["model"], where),
-                training=from_mapping(TrainConfig, options["training"], where),
-                runtime=from_mapping(RuntimeConfig, options["runtime"], where),
-            )
-        except (KeyError, TypeError) as error:
-            raise ArtefactError(f"{where} is damaged: {error}") from error
-
-    def continuing(self, recorded: RunOptions) -> RunOptions:
-        """The `recorded` options, with what may change from one part of a run to the next taken from these.
-
-        Raises:
-            UsageError: naming the first other option that was given (is not None) and differs.
-        """
-        mine, theirs = self.to_mapping(), recorded.to_mapping()
-        if mine["sources"] != theirs["sources"]:
-            raise UsageError(f"this run was started with {' '.join(recorded.sources)}, not {' '.join(self.sources)}")
-        for section in ("corpus", "tokenizer", "model", "training"):
-            for name, value in theirs[section].items():
-                if name != "checkpoint_every" and mine[section][name] not in (value, None):
-                    raise UsageError(
-                        f"this run was started with {name} {value}, not {mine[section][name]}; "
-                        "leave the option away to continue it, or start another run with -o"
-                    )
-        training = replace(recorded.training, checkpoint_every=self.training.checkpoint_every)
-        return replace(recorded, training=training, runtime=self.runtime)
-
-
-def absolute_sources(sources: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """Sources under names that hold from any working directory."""
-    names = [os.fspath(source) for source in sources]
-    return tuple(os.path.abspath(name) if os.path.exists(name) else name for name in names)
 
 
 @dataclass(frozen=True)
@@ -128,12 +57,12 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
     if "valid" not in corpus.splits:
         raise DataError(f"{corpus.name} has no validation text; expected a valid.* file, or a --split such as 90/5/5")
     if checkpoint is None:
-        tokenizer = Tokenizer.train(options.tokenizer, _until_stopped(corpus, "train", stop))
+        tokenizer = Tokenizer.train(options.tokenizer, _until_stopped(corpus.pieces("train"), stop))
     else:
         about = read_json(checkpoint / CONFIG)
         tokenizer = Tokenizer.load((checkpoint / TOKENIZER).read_bytes(), options.tokenizer)
         for split, sha256 in about["training"]["text_sha256"].items():
-            if split not in corpus.splits or survey(corpus.pieces(split)).sha256 != sha256:
+            if split not in corpus.splits or survey(_until_stopped(corpus.pieces(split), stop)).sha256 != sha256:
                 raise UsageError(
                     f"the {split} text of {corpus.name} has changed since this run was started; start a new one"
                 )
@@ -143,22 +72,21 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
         path = run / "tokens" / split
         store = _complete_store(path, tokenizer) if checkpoint is not None else None
         if store is None:
-            for progress in build_store(path, _until_stopped(corpus, split, stop), tokenizer):
+            files = (_until_stopped(file, stop) for file in corpus.files(split))
+            for progress in build_store(path, files, tokenizer):
                 yield Tokenizing(split, progress.tokens, progress.text_bytes)
             store = open_store(path)
         stores[split] = store
     if checkpoint is None:
-        held_out = [split for split in corpus.splits if split != "train"]
-        overlaps = {
-            split: measure_overlap(corpus.pieces(split), _until_stopped(corpus, "train", stop)) for split in held_out
-        }
+        held_out = {split: _until_stopped(corpus.pieces(split), stop) for split in corpus.splits if split != "train"}
+        overlaps = measure_overlaps(held_out, _until_stopped(corpus.pieces("train"), stop))
     else:
         overlaps = {split: Overlap(**found) for split, found in read_json(run / RUN_FILE)["overlap"].items()}
     yield Material(corpus, tokenizer, stores, overlaps)
 
 
-def _until_stopped(corpus: Corpus, split: str, stop: StopRequest) -> Iterator[Any]:
-    for piece in corpus.pieces(split):
+def _until_stopped(pieces: Iterable[Piece], stop: StopRequest) -> Iterator[Piece]:
+    for piece in pieces:
         stop.check()
         yield piece
 
@@ -171,9 +99,8 @@ def _complete_store(path: Path, tokenizer: Tokenizer) -> TokenStore | None:
     return store if store.tokenizer_fingerprint == tokenizer.fingerprint else None
 
 
-def write_run_file(run: Path, options: RunOptions, material: Material, precision: str) -> None:
+def write_run_file(run: Path, settled: RunOptions, material: Material, precision: str) -> None:
     """`run.json`: options, the text with its hashes and counts, versions."""
-    settled = replace(options, corpus=material.corpus.config)
     about = {
         "format": "lstmlm-run",
         "format_version": 1,

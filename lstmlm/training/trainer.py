@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,17 +19,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from lstmlm.batches import Batches
+from lstmlm.batches import UNSCORED, Batches
 from lstmlm.checkpoint import find_best, model_files, newest_valid, save_step
 from lstmlm.config import parse_interval
 from lstmlm.errors import DivergedError, StoppedError, StorageError
 from lstmlm.model import LanguageModel
-from lstmlm.runtime import StopRequest, choose_runtime
+from lstmlm.runtime import Runtime, StopRequest
 from lstmlm.scoring import score_segments
 from lstmlm.storage import EventLog, to_json, write_atomic
 from lstmlm.training.events import Ended, Event, Prepared, RolledBack, Saved, Stepped, Validated, Warned
 from lstmlm.training.optimization import build_optimizer, learning_rate
-from lstmlm.training.preparation import Material, RunOptions
+from lstmlm.training.options import RunOptions
+from lstmlm.training.preparation import Material
 from lstmlm.training.standing import Standing, diagnostics, pack_training, restore_training
 
 _Logged = TypeVar("_Logged", Stepped, Validated, RolledBack, Ended)
@@ -48,16 +48,15 @@ _ABSURD_LOSS = 10.0
 class Trainer:
     """A run in progress: model, optimizer, streams, and where it stands."""
 
-    def __init__(self, run: Path, options: RunOptions, material: Material, stop: StopRequest) -> None:
+    def __init__(self, run: Path, options: RunOptions, material: Material, runtime: Runtime, stop: StopRequest) -> None:
         self.run, self.options, self.material, self.stop = run, options, material, stop
         self.config = options.training
-        self.runtime = choose_runtime(options.runtime, options.model.cell)
-        vocabulary_size = material.tokenizer.vocabulary_size
-        self.model = LanguageModel(replace(options.model, vocabulary_size=vocabulary_size)).to(self.runtime.device)
-        ids = material.stores["train"].ids
-        self.unigram_counts_V = torch.from_numpy(np.bincount(ids, minlength=vocabulary_size))
+        self.runtime = runtime
+        self.model = LanguageModel(options.model).to(runtime.device)
+        store = material.stores["train"]
+        self.unigram_counts_V = torch.from_numpy(store.count_symbols(options.model.vocabulary_size))
         self.batches = Batches(
-            ids,
+            store.ids,
             batch_size=self.config.batch_size,
             window=self.config.window,
             eos=material.tokenizer.eos,
@@ -125,7 +124,7 @@ class Trainer:
             if self.standing.step % REPORT_EVERY == 0 and self.standing.pending_tokens:
                 yield self._log(self._report(norm, rate))
             finished = self._done() >= 1.0
-            improved = False
+            improved = early = False
             if finished or self._validation_due():
                 try:
                     validated = self._validate()
@@ -135,9 +134,10 @@ class Trainer:
                     continue
                 yield self._log(validated)
                 improved = validated.best
-                finished = finished or 0 < self.config.patience <= self.standing.worse_validations
+                early = not finished and 0 < self.config.patience <= self.standing.worse_validations
+                finished = finished or early
             if finished:
-                yield from self._finish(improved)
+                yield from self._finish(improved, early)
             else:
                 yield from self._save_if_due(improved)
 
@@ -165,14 +165,17 @@ class Trainer:
         targets_N = window.targets_TB.flatten().to(device)
         with self.runtime.step_precision():
             hidden_TBH, state = self.model(window.inputs_TB.to(device), self.state)
-            logits_NV = self.model.logits(hidden_TBH.flatten(0, 1))
-            loss = nn.functional.cross_entropy(logits_NV.float(), targets_N)
+            hidden_NH = hidden_TBH.flatten(0, 1)
+            if window.starts_epoch:
+                scored_N = targets_N != UNSCORED
+                hidden_NH, targets_N = hidden_NH[scored_N], targets_N[scored_N]
+            loss = self.model.loss(hidden_NH, targets_N)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         nats = float(loss.detach())
         standing.step += 1
-        standing.tokens += len(targets_N)
+        standing.tokens += window.targets_TB.numel()
         if math.isfinite(nats + norm) and nats < _ABSURD_LOSS * math.log(self.model.config.vocabulary_size):
             self.optimizer.step()
             self.state = tuple(part_LBH.detach() for part_LBH in state)
@@ -220,10 +223,10 @@ class Trainer:
         return standing.seconds - standing.validated_seconds >= wait and budget - standing.seconds > wait / 2
 
     def _validate(self) -> Validated:
-        """Score the whole validation split exactly, as one stream."""
+        """Score the whole validation split exactly, as `lstmlm eval` does."""
         standing, before = self.standing, time.monotonic()
         store = self.material.stores["valid"]
-        scores = score_segments(self.model, [store.ids], eos=self.material.tokenizer.eos)
+        scores = score_segments(self.model, store.files, eos=self.material.tokenizer.eos)
         loss = scores.nll_nats / len(store.ids)
         better = standing.best_loss is None or loss < standing.best_loss
         if better:
@@ -260,10 +263,8 @@ class Trainer:
         standing.metrics_bytes = self.metrics.sync()
         self._tick()
         about = {
-            "sources": list(self.options.sources),
-            "corpus": self.options.to_mapping()["corpus"] | {"documents": self.material.corpus.config.documents},
+            "options": self.options.to_mapping(),
             "text_sha256": {split: store.text.sha256 for split, store in self.material.stores.items()},
-            "options": asdict(self.config),
             "precision": self.runtime.precision,
             "step": standing.step,
             "tokens": standing.tokens,
@@ -277,14 +278,15 @@ class Trainer:
         return Saved(**self._where(), path=path)
 
     def _save_and_stop(self, signal_number: int) -> Iterator[Event]:
-        if self.saved_step != self.standing.step:
+        if self.standing.step not in (0, self.saved_step):
             yield self._save(best=False)
-        raise StoppedError(f"stopped at step {self.standing.step}, saved; continue with --resume", signal_number)
+        step = self.standing.step
+        where = f"stopped at step {step:,}, saved" if step else "stopped before the first step"
+        raise StoppedError(f"{where}; to continue: lstmlm train -o {self.run} --resume", signal_number)
 
-    def _finish(self, improved: bool) -> Iterator[Event]:
+    def _finish(self, improved: bool, early: bool) -> Iterator[Event]:
         standing = self.standing
         assert standing.best_loss is not None, "a run ends with a validation"
-        early = self._done() < 1.0
         ended = Ended(**self._where(), loss=standing.best_loss, best_step=standing.best_step, early=early)
         self._log(ended)
         standing.finished = True

@@ -1,0 +1,90 @@
+"""Where commands write: a file the user names, through links and into pipes, and lines for other programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lstmlm import evaluation
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.cli.main import run as run_command
+
+Out = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def scoring(bpe_model: LoadedModel, source: Path) -> list[str]:
+    return ["eval", str(bpe_model.path), str(source), "--json"]
+
+
+@pytest.mark.parametrize("place", ["missing/out.json", "text.txt/out.json", ".", "missing/../out.json"])
+def test_a_file_that_cannot_be_is_said_before_scoring(
+    scoring: list[str], tmp_path: Path, place: str, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("scored"))
+    before = sorted(tmp_path.rglob("*"))
+    assert run_command([*scoring, f"{tmp_path}/{place}"]) == 2
+    assert "expected a file name in an existing folder" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_result_goes_through_a_link(scoring: list[str], tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "results").mkdir()
+    target, link = tmp_path / "results" / "real.json", tmp_path / "link.json"
+    if exists:
+        target.write_text("old")
+    link.symlink_to("results/real.json")
+    assert run_command([*scoring, str(link)]) == 0
+    assert os.readlink(link) == "results/real.json"
+    assert json.loads(target.read_text())["schema"] == "lstmlm.eval/1"
+    assert [path.name for path in target.parent.iterdir()] == ["real.json"]
+
+
+def test_a_result_goes_into_a_pipe(scoring: list[str], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert run_command([*scoring, str(pipe)]) == 0
+    reader.join(timeout=20)
+    assert json.loads(read[0])["schema"] == "lstmlm.eval/1"
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_device_is_exit_5_and_stays_a_device(scoring: list[str], tmp_path: Path, capsys: Out) -> None:
+    link = tmp_path / "full"
+    link.symlink_to("/dev/full")
+    assert run_command([*scoring, str(link)]) == 5
+    assert "No space left" in capsys.readouterr().err
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    assert os.readlink(link) == "/dev/full"
+
+
+def test_each_result_from_stdin_ends_with_an_empty_line(
+    bpe_model: LoadedModel, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["the c", "x" * 3000, "", "the "]  # nothing is known about the second
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(("\n".join(lines) + "\n").encode()), encoding="utf-8"))
+    assert run_command(["complete", str(bpe_model.path), "-k", "2"]) == 0
+    results = capsys.readouterr().out.split("\n")
+    assert results.pop() == ""  # after the last line end
+    blocks: list[list[str]] = [[]]
+    for line in results:
+        blocks[-1].append(line) if line else blocks.append([])
+    assert blocks.pop() == []
+    assert [len(block) for block in blocks] == [2, 0, 2, 2]
+    for line, block in zip(lines, blocks, strict=True):
+        assert run_command(["complete", str(bpe_model.path), line, "-k", "2"]) == 0
+        alone = capsys.readouterr().out
+        assert [row.split("\t")[0] for row in alone.splitlines()] == [row.split("\t")[0] for row in block]
+        assert not alone.endswith("\n\n")
