@@ -19,6 +19,14 @@ def _same_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def clean_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory, and no settings in the environment that change what commands print."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LSTMLM_DEBUG", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A text file of 120 simple sentences."""
     path = tmp_path / "text.txt"

@@ -15,12 +15,7 @@ from test_cli import TINY, command
 from lstmlm.cli.main import run as run_command
 from lstmlm.report.terminal import visible
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("LSTMLM_DEBUG", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("clean_shell")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ _OUR_NAMES = ("lock", "tokens", "best", "metrics.jsonl", "diagnostics.json")
 _OUR_PREFIXES = ("step-", "corrupt-", TEMPORARY)
 
 
-def train(run: Path, options: RunOptions, *, resume: bool = False, stop: StopRequest | None = None) -> Iterator[Event]:
+def train(run: str | Path, options: RunOptions, *, resume: bool = False, stop: StopRequest | None = None) -> Iterator[Event]:
     """Train a model into the run directory `run`, yielding events; iterate to the end to let it happen.
 
     Raises:
@@ -32,6 +32,7 @@ def train(run: Path, options: RunOptions, *, resume: bool = False, stop: StopReq
         StoppedError: `stop` was requested; a checkpoint was saved.
         StorageError: the run directory cannot be made, or the last checkpoint cannot be written.
     """
+    run = Path(run)
     if run.exists() and not resume:
         refuse_if_locked(run)
         raise UsageError(f"{run} exists; continue it with --resume, or choose another directory with -o")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ class RunOptions:
     """One config for each owner, and where the text is."""
 
     sources: tuple[str, ...]
-    corpus: CorpusConfig
-    tokenizer: TokenizerConfig
-    model: ModelConfig
     training: TrainConfig
-    runtime: RuntimeConfig
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Its vocabulary size is replaced by the tokenizer's."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def to_mapping(self) -> dict[str, Any]:
         """As it stands in `run.json` and in every checkpoint."""
