@@ -88,3 +88,12 @@ def test_each_result_from_stdin_ends_with_an_empty_line(
         alone = capsys.readouterr().out
         assert [row.split("\t")[0] for row in alone.splitlines()] == [row.split("\t")[0] for row in block]
         assert not alone.endswith("\n\n")
+
+
+def test_info_takes_no_option_that_it_would_ignore(
+    trained_run: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["info", str(source), "--vocab-size", "300"]) == 2
+    assert "--tokenizer" in capsys.readouterr().err
+    assert run_command(["info", str(trained_run), "--tokenizer", "char"]) == 2
+    assert "already" in capsys.readouterr().err

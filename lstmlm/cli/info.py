@@ -34,6 +34,10 @@ def info_command(
     from lstmlm.checkpoint import CONFIG, RUN_FILE
 
     path = Path(subject)
+    if tokenizer is not None and path.is_dir() and ((path / RUN_FILE).exists() or (path / CONFIG).exists()):
+        raise click.UsageError(f"{subject} has its tokenizer already; --tokenizer is for a SOURCE")
+    if vocab_size is not None and tokenizer is None:
+        raise click.UsageError("--vocab-size says how large a --tokenizer should be; expected both")
     if path.is_dir() and (path / RUN_FILE).exists():
         about = _run(path)
     elif path.is_dir() and (path / CONFIG).exists():

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from lstmlm.checkpoint import load_model
 from lstmlm.cli.console import data_console, errors_console, token_progress
-from lstmlm.corpus import open_corpus
+from lstmlm.corpus import open_corpus, source_name
 from lstmlm.evaluation import evaluate
 from lstmlm.report.terminal import counts_table, evaluation_report, visible
 from lstmlm.runtime import stop_on_signals
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 def default_run(sources: Sequence[str]) -> Path:
     """checkpoints/<source's name>"""
-    from lstmlm.corpus import source_name
-
     return Path("checkpoints") / (source_name(sources) if sources else "run")
 
 
