@@ -36,13 +36,18 @@ class Window:
 
 
 class Batches:
-    """Windows of `window` steps over `batch_size` streams (fewer of both where the corpus is small)."""
+    """Windows of `window` steps over `batch_size` streams (fewer of both where the corpus is small).
 
-    def __init__(self, ids: Ids, *, batch_size: int, window: int, eos: int, seed: int) -> None:
+    With `vary_window` their borders move by up to a quarter of a window, at random, so that no id always stands at the end
+    of what backpropagation sees.
+    """
+
+    def __init__(self, ids: Ids, *, batch_size: int, window: int, eos: int, seed: int, vary_window: bool = False) -> None:
         self._ids = ids
         self._eos = eos
         self._seed = seed
         self.window = min(window, len(ids))
+        self._jitter = self.window // 4 if vary_window else 0
         self.batch_size = max(1, min(batch_size, len(ids) // self.window))
         self.stream_length = len(ids) // self.batch_size
         """Ids of a stream; the N modulo B ids left over are others in every epoch."""
@@ -57,13 +62,20 @@ class Batches:
             return 0
         return int(np.random.default_rng((self._seed, epoch)).integers(len(self._ids)))
 
+    def _border(self, epoch: int, index: int) -> int:
+        """Where window `index` of a stream begins; with varying windows, up to a quarter of one off its place."""
+        if 0 < index < self.windows_per_epoch and self._jitter:
+            rng = np.random.default_rng((self._seed, epoch, index))
+            return min(index * self.window + int(rng.integers(-self._jitter, self._jitter + 1)), self.stream_length - 1)
+        return min(index * self.window, self.stream_length)
+
     def at(self, step: int) -> Window:
         """The window of global step 0, 1, 2..."""
         epoch, index = divmod(step, self.windows_per_epoch)
-        begin = index * self.window
-        length = min(self.window, self.stream_length - begin)
+        begin, end = self._border(epoch, index), self._border(epoch, index + 1)
+        length = end - begin
         # one id more than targets: the one before the window is its first input
-        places_TB = np.arange(begin - 1, begin + length)[:, None] + self.stream_length * np.arange(self.batch_size)
+        places_TB = np.arange(begin - 1, end)[:, None] + self.stream_length * np.arange(self.batch_size)
         wrapped_TB = (places_TB + self.offset(epoch)) % len(self._ids)
         read_TB = torch.from_numpy(self._ids[wrapped_TB].astype(np.int64))
         inputs_TB, targets_TB = read_TB[:-1], read_TB[1:].clone()

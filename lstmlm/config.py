@@ -20,7 +20,12 @@ NORMALIZATIONS = ("none", "nfc", "nfkc")
 CELLS = ("lstm", "gru", "rnn")
 INPUTS = ("embedding", "one-hot")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
-SCHEDULES = ("linear", "cosine", "constant")
+SCHEDULES = ("linear", "cosine", "one-cycle", "constant")
+SOFTMAXES = ("full", "adaptive")
+NEGATIVES = 1_536
+"""Draws for a sampled softmax, where nobody says how many: enough for tens of thousands of symbols."""
+DROPOUTS = ("dropout_embedding", "dropout_input", "dropout_hidden", "dropout_weight", "dropout_output")
+ADAPTIVE_CUTOFFS = (2_000, 10_000, 60_000)
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("stream", "document", "line")
@@ -133,24 +138,47 @@ class ModelConfig:
     num_layers: int = 1
     tied: bool = True
     softmax: str = "full"
+    """How p(next id) is factored: `full`, or `adaptive` (first the cluster, then the id; see `model/outputs.py`)."""
+    cutoffs: tuple[int, ...] = ()
+    """Adaptive softmax: the first id of each cluster but the first. Empty: `ADAPTIVE_CUTOFFS`; only those below V count."""
     residual: bool = False
+    dropout_embedding: float = 0.0
+    """Symbols, chosen for a whole window, whose vectors are zero (Gal & Ghahramani 2016)."""
     dropout_input: float = 0.0
     dropout_hidden: float = 0.0
+    """Between layers."""
+    dropout_weight: float = 0.0
+    """On the recurrent weights (DropConnect; Merity et al. 2018, section 2)."""
     dropout_output: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("cell", self.cell, CELLS)
         _one_of("input", self.input, INPUTS)
-        _one_of("softmax", self.softmax, ("full",))
+        _one_of("softmax", self.softmax, SOFTMAXES)
         for name in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers"):
             _whole(name, getattr(self, name))
             _at_least(name, getattr(self, name), 1)
-        for name in ("dropout_input", "dropout_hidden", "dropout_output"):
+        for name in DROPOUTS:
             _fraction(name, getattr(self, name))
         for name in ("tied", "residual"):
             _yes_or_no(name, getattr(self, name))
         if self.tied and self.input == "one-hot":
             raise UsageError("tied weights need an embedding to tie to; one-hot input has none (use --no-tied)")
+        if self.dropout_embedding and self.input == "one-hot":
+            raise UsageError(
+                "embedding dropout needs an embedding; one-hot input has none (its input dropout drops symbols)"
+            )
+        if self.cutoffs and self.softmax != "adaptive":
+            raise UsageError(f"cutoffs are those of an adaptive softmax; this one is {self.softmax}")
+        for cutoff in self.cutoffs:
+            _whole("cutoffs", cutoff)
+        if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 0}):
+            raise UsageError(f"cutoffs are {self.cutoffs}; expected rising numbers above 0")
+
+    @property
+    def cluster_starts(self) -> tuple[int, ...]:
+        """The first id of each cluster of an adaptive softmax, 0 included."""
+        return (0, *(cutoff for cutoff in self.cutoffs or ADAPTIVE_CUTOFFS if cutoff < self.vocabulary_size))
 
     @property
     def input_size(self) -> int:
@@ -192,6 +220,20 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it (Pascanu et al. 2013)."""
+    accumulate: int = 1
+    """Parts into which the streams of a step are cut, one after the other: the same update in less memory."""
+    negatives: int | None = None
+    """Draws for a sampled softmax (training only: every figure is of the full softmax); 0 trains the full softmax itself.
+
+    `None` leaves the choice to the size of the vocabulary and the device."""
+    activation_penalty: float = 0.0
+    """AR: weight of the mean square of the (dropped out) hidden states (Merity et al. 2017)."""
+    temporal_penalty: float = 0.0
+    """TAR: weight of the mean square of their change from step to step."""
+    averaging: float = 0.0
+    """The model is an exponential mean of the weights over about this part of the steps so far; 0: the last weights."""
+    vary_window: bool = False
+    """Windows of varying length around `window`, the learning rate in proportion (Merity et al. 2018, section 5)."""
     schedule: str = "linear"
     warmup: float = 0.05
     """Part of the run, from 0 to 1, over which the learning rate rises to its peak."""
@@ -208,20 +250,25 @@ class TrainConfig:
         if len(given) != 1:
             raise UsageError(f"expected exactly one of budget, epochs and steps; got {' and '.join(given) or 'none'}")
         _positive(given[0], getattr(self, given[0]))
-        for name in ("batch_size", "window"):
+        for name in ("batch_size", "window", "accumulate"):
+            _whole(name, getattr(self, name))
             _at_least(name, getattr(self, name), 1)
+        for name in ("patience", "negatives"):
+            _whole(name, 0 if getattr(self, name) is None else getattr(self, name))
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         for name in ("learning_rate", "clip"):
             _positive(name, getattr(self, name))
-        for name in ("momentum", "beta2", "warmup"):
+        for name in ("momentum", "beta2", "warmup", "averaging"):
             _fraction(name, getattr(self, name))
-        for name in ("weight_decay", "patience", "seed"):
+        for name in ("weight_decay", "patience", "seed", "activation_penalty", "temporal_penalty"):
             _at_least(name, getattr(self, name), 0)
+        _yes_or_no("vary_window", self.vary_window)
         if self.seed >= 1 << 63:
             raise UsageError(f"seed is {self.seed}; expected a whole number from 0 to 2^63 - 1")
-        if self.validate_every is not None:
-            _at_least("validate_every", self.validate_every, 1)
+        for name, least in (("validate_every", 1), ("negatives", 0)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), least)
         try:
             parse_interval(self.checkpoint_every)
         except UsageError as error:
@@ -248,30 +295,6 @@ class SamplingConfig:
             raise UsageError(f"top_p is {self.top_p}; expected a number above 0 and up to 1")
         if not 0.0 <= self.min_p <= 1.0:
             raise UsageError(f"min_p is {self.min_p}; expected a number from 0 to 1")
-
-
-_MODEL_BY_KIND: dict[str, dict[str, Any]] = {
-    "bpe": {"embedding_size": 256, "hidden_size": 512, "dropout_input": 0.15, "dropout_output": 0.15},
-    "word": {"embedding_size": 256, "hidden_size": 512, "dropout_input": 0.2, "dropout_output": 0.3},
-    "char": {"embedding_size": 128, "hidden_size": 512, "num_layers": 2, "dropout_hidden": 0.2, "dropout_output": 0.3},
-    "byte": {"embedding_size": 128, "hidden_size": 512, "num_layers": 2, "dropout_hidden": 0.2, "dropout_output": 0.3},
-}
-_TRAINING_BY_KIND: dict[str, dict[str, Any]] = {
-    "bpe": {"batch_size": 16, "window": 48, "learning_rate": 1e-2},
-    "word": {"batch_size": 32, "window": 48, "learning_rate": 5e-3},
-    "char": {"batch_size": 32, "window": 96, "learning_rate": 4e-3},
-    "byte": {"batch_size": 32, "window": 96, "learning_rate": 4e-3},
-}
-
-
-def model_defaults(kind: str, input: str) -> ModelConfig:
-    """A good model for minutes on a CPU, by kind of tokenizer; weights are tied where there is an embedding to tie to."""
-    return ModelConfig(input=input, tied=input == "embedding", **_MODEL_BY_KIND[kind])
-
-
-def training_defaults(kind: str, budget: float) -> TrainConfig:
-    """Settings that go with `model_defaults`, for `budget` seconds."""
-    return TrainConfig(budget=budget, **_TRAINING_BY_KIND[kind])
 
 
 def parse_duration(text: str) -> float:

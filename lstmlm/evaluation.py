@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import MODES
-from lstmlm.corpus import Corpus, Survey, TextCounts
-from lstmlm.errors import DataError, UsageError
+from lstmlm.corpus import Corpus, Survey, TextCounts, open_corpus
+from lstmlm.errors import DataError, LstmlmError, UsageError
 from lstmlm.scoring import CHUNK, Scores, perplexity, score_segments
 from lstmlm.token_store import Ids, id_type
+from lstmlm.training import RunOptions
 
 SCHEMA = "lstmlm.eval/1"
 TOP = (1, 3, 5, 10)
@@ -152,3 +153,58 @@ def _perplexity(nats: float, count: int) -> float | None:
     """None where there is nothing to divide by, or the figure exceeds every float."""
     value = perplexity(nats, count) if count else math.inf
     return value if math.isfinite(value) else None
+
+
+def held_out(loaded: LoadedModel) -> tuple[Corpus, str, str | None]:
+    """The text that training kept from the model: where it is, its split (test, else valid), its SHA-256 then.
+
+    Raises:
+        UsageError: the model does not know what it was trained on, or that does not exist any more.
+        DataError: it cannot be read.
+    """
+    about, hashes = loaded.training.get("options"), loaded.training.get("text_sha256")
+    if not about:
+        raise UsageError(f"{loaded.path} does not know what it was trained on")
+    options = RunOptions.from_mapping(about, str(loaded.path))
+    corpus = open_corpus(options.sources, options.corpus)
+    split = "test" if "test" in corpus.splits else "valid"
+    return corpus, split, hashes.get(split) if isinstance(hashes, dict) else None
+
+
+def forgetting(
+    before: LoadedModel,
+    after: LoadedModel,
+    *,
+    measured: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What a model that was trained on with new text has gained there, and lost on the old.
+
+    `before` is the model that `after` started from; both score the text that was held out when either was trained.
+    `measured` is the result of `evaluate` for `after` on its own one, where that is known already.
+
+    A text that cannot be had any more, or has changed, is not among `texts` but in `missing`, with the reason; nothing
+    is raised.
+    """
+    texts, missing = [], []
+    for domain, owner in (("old", before), ("new", after)):
+        try:
+            corpus, split, sha256 = held_out(owner)
+            first = evaluate(before, corpus, split, progress=progress, expected_sha256=sha256)
+            second = measured if domain == "new" else None
+            second = second or evaluate(after, corpus, split, progress=progress, expected_sha256=sha256)
+        except (LstmlmError, OSError) as error:
+            missing.append({"domain": domain, "reason": str(error)})
+            continue
+        about = {"domain": domain, "name": corpus.name, "split": split, "sha256": first["text"]["sha256"]}
+        counts = {"tokens": first["tokens"], "bytes": first["text"]["bytes"], "words": first["text"]["words"]}
+        texts.append(about | counts | {"before": _headline(first), "after": _headline(second)})
+    return {"before": before.sha256, "after": after.sha256, "texts": texts, "missing": missing}
+
+
+def _headline(result: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        "nll_nats": result["nll_nats"],
+        "bits_per_byte": result["bits_per_byte"],
+        "perplexity_word": result["perplexity"]["word"],
+    }

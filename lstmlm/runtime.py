@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import signal
@@ -25,6 +26,11 @@ class Runtime:
     """`fp32`, or `bf16` for the matrix products of a training step; evaluation is float32 always."""
     reason: str
     """Why this precision, for the run header."""
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the device works on its own, so that to ask for a number is to wait for it."""
+        return self.device.type != "cpu"
 
     @contextmanager
     def step_precision(self) -> Iterator[None]:
@@ -53,6 +59,21 @@ def choose_runtime(config: RuntimeConfig, cell: str) -> Runtime:
     if config.precision == "fp32":
         return Runtime(device, "fp32", "asked for")
     return Runtime(device, "bf16" if able else "fp32", reason)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a training step frees for the next one (where it is glibc; elsewhere nothing happens).
+
+    By default large blocks go back to the kernel at every step, which then clears each page anew: the fused LSTM of a
+    window of 48 x 40 tokens takes 1.5 times as long (`benchmarks/RESULTS.md`).
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def set_threads(count: int | None) -> None:

@@ -17,6 +17,18 @@ from lstmlm.tokenizer import Tokenizer
 from lstmlm.training import RunOptions, train
 from lstmlm.training.events import Event
 
+
+class Clock:
+    """Goes on by a thousandth of a second at every look: with it, time budgets do not depend on the machine."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        self.seconds += 0.001
+        return self.seconds
+
+
 SENTENCES = (
     "the cat sat on the mat .",
     "the dog sat on the rug .",
@@ -82,3 +94,9 @@ def trained(
     """Train to the end; all events."""
     chosen = options(source, kind, **training)
     return list(train(run, replace(chosen, model=replace(chosen.model, **(model_config or {})))))
+
+
+def warm(source: Path, start: Path | str, kind: str = "char", **training: Any) -> RunOptions:
+    """A short run that leaves open whatever the start decides."""
+    chosen = options(source, kind, **{"steps": 12, "validate_every": 4, "checkpoint_every": "3", "batch_size": 2} | training)
+    return RunOptions(sources=chosen.sources, training=chosen.training, runtime=chosen.runtime, start=str(start))

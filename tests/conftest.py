@@ -7,7 +7,8 @@ import building
 import pytest
 import torch
 
-from lstmlm.checkpoint import LoadedModel
+from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.training import probing, trainer, validation
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,15 @@ def clean_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("LSTMLM_DEBUG", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> building.Clock:
+    """The time that training goes by."""
+    clock = building.Clock()
+    for module in (probing, trainer, validation):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -51,3 +61,22 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text(building.text())
     building.trained(folder / "run", folder / "text.txt")
     return folder / "run"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> LoadedModel:
+    """The best model of a short run on its own text, general/text.txt."""
+    (tmp_path / "general").mkdir()
+    (tmp_path / "general" / "text.txt").write_text(building.text())
+    building.trained(tmp_path / "general" / "run", tmp_path / "general" / "text.txt", steps=12, validate_every=4)
+    return load_model(tmp_path / "general" / "run")
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Path:
+    """Another text in the same alphabet."""
+    path = tmp_path / "diary.txt"
+    path.write_text(
+        "".join(f"the {dog} can sit in the {hat} .\n" for dog in ("dog", "cat", "man") for hat in building.SENTENCES * 5)
+    )
+    return path

@@ -17,6 +17,7 @@ LONGEST_MODULE = 400
 ROOMS = (
     "errors",
     "config",
+    "recipes",
     "storage",
     "corpus",
     "tokenizer",
@@ -44,6 +45,8 @@ OWNERS = {
     "prompt_toolkit": ("repl",),
     "rich": ("report", "cli"),
     "click": ("cli",),
+    "tomli": ("recipes",),
+    "tomllib": ("recipes",),
     "torch": ROOMS[ROOMS.index("runtime") :],
     "numpy": ROOMS,
 }

@@ -11,13 +11,14 @@ from hypothesis import strategies as some
 from lstmlm.batches import UNSCORED, Batches, Window
 
 corpora = some.builds(
-    lambda count, batch_size, window, seed: Batches(
-        np.arange(count, dtype="<u2"), batch_size=batch_size, window=window, eos=count, seed=seed
+    lambda count, batch_size, window, seed, vary: Batches(
+        np.arange(count, dtype="<u2"), batch_size=batch_size, window=window, eos=count, seed=seed, vary_window=vary
     ),
     some.integers(1, 200),
     some.integers(1, 12),
     some.integers(1, 40),
     some.integers(0, 1000),
+    some.booleans(),
 )
 """Over ids that all differ: 0 to N - 1, so that an id names its place; `<eos>` is N."""
 
@@ -61,7 +62,10 @@ def test_streams_are_contiguous_and_inputs_are_the_targets_before(batches: Batch
     assert torch.equal((targets_TB[:-1] + 1) % size(batches), targets_TB[1:])
     assert [window.starts_epoch for window in windows] == [True] + [False] * (len(windows) - 1)
     assert all(window.inputs_TB.shape == window.targets_TB.shape for window in windows)
-    assert all(len(window.targets_TB) == batches.window for window in windows[:-1])
+    slack = 2 * batches._jitter
+    lengths = [len(window.targets_TB) for window in windows]
+    assert all(batches.window - slack <= length <= batches.window + slack for length in lengths[:-1])
+    assert 1 <= lengths[-1] <= batches.window + slack
     assert inputs_TB.dtype == targets_TB.dtype == torch.int64
 
 
@@ -71,7 +75,12 @@ def test_a_window_is_a_function_of_seed_and_step_alone(batches: Batches, steps: 
     """Asked for in any order, by any object."""
     wanted = [batches.at(step) for step in steps]
     again = Batches(
-        batches._ids, batch_size=batches.batch_size, window=batches.window, eos=size(batches), seed=batches._seed
+        batches._ids,
+        batch_size=batches.batch_size,
+        window=batches.window,
+        eos=size(batches),
+        seed=batches._seed,
+        vary_window=batches._jitter > 0,
     )
     for step, window in sorted(zip(steps, wanted, strict=True), key=lambda pair: pair[0]):
         found = again.at(step)
@@ -136,3 +145,22 @@ def test_the_state_is_reset_once_an_epoch() -> None:
     batches = Batches(np.arange(50, dtype="<u2"), batch_size=2, window=10, eos=50, seed=1)
     starts = [step for step in range(12) if batches.at(step).starts_epoch]
     assert {later - earlier for earlier, later in pairwise(starts)} == {batches.windows_per_epoch} == {3}
+
+
+def lengths(number: int, seed: int = 1, window: int = 40) -> list[int]:
+    batches = Batches(np.arange(40_000, dtype="<u2"), batch_size=4, window=window, eos=40_000, seed=seed, vary_window=True)
+    return [len(part.targets_TB) for part in epoch(batches, number)]
+
+
+def test_windows_vary_around_their_length_and_differ_in_every_epoch() -> None:
+    """At most 10 of 40 to either side of each border, so 20 to 60 long, and 40 on the average."""
+    found = [lengths(number) for number in range(3)]
+    assert all(sum(parts) == 10_000 and len(parts) == 250 for parts in found)
+    assert min(map(min, found)) >= 20
+    assert max(map(max, found)) <= 60
+    assert max(map(max, found)) - min(map(min, found)) > 20
+    assert found[0] != found[1] != found[2] != lengths(2, seed=2)
+
+
+def test_a_window_too_short_to_vary_is_constant() -> None:
+    assert set(lengths(1, window=3)[:-1]) == {3}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmlm.config import (
-    TOKENIZERS,
+    DROPOUTS,
     CorpusConfig,
     ModelConfig,
     RuntimeConfig,
@@ -21,11 +21,9 @@ from lstmlm.config import (
     TokenizerConfig,
     TrainConfig,
     from_mapping,
-    model_defaults,
     parse_duration,
     parse_interval,
     to_mapping,
-    training_defaults,
     updated,
 )
 from lstmlm.errors import ArtefactError, UsageError
@@ -57,20 +55,25 @@ CONFIGS = (
             for field in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers")
             for value in (0, -1, 1.5, NAN)
         ),
-        *(
-            (ModelConfig, field, value)
-            for field in ("dropout_input", "dropout_hidden", "dropout_output")
-            for value in (-0.1, 1.0, 1.5, NAN, INF)
-        ),
+        *((ModelConfig, field, value) for field in DROPOUTS for value in (-0.1, 1.0, 1.5, NAN, INF)),
         (RuntimeConfig, "device", "tpu"),
         (RuntimeConfig, "precision", "fp16"),
         *((RuntimeConfig, "threads", value) for value in (0, -2)),
         (TrainConfig, "optimizer", "lion"),
         (TrainConfig, "schedule", "step"),
         *((TrainConfig, field, value) for field in ("learning_rate", "clip") for value in (0.0, -1.0, NAN, INF)),
-        *((TrainConfig, field, value) for field in ("batch_size", "window") for value in (0, -1, NAN)),
-        *((TrainConfig, field, value) for field in ("momentum", "beta2", "warmup") for value in (-0.1, 1.0, NAN)),
-        *((TrainConfig, field, value) for field in ("weight_decay", "patience", "seed") for value in (-1, NAN)),
+        *((TrainConfig, field, value) for field in ("batch_size", "window", "accumulate") for value in (0, -1, NAN)),
+        *(
+            (TrainConfig, field, value)
+            for field in ("momentum", "beta2", "warmup", "averaging")
+            for value in (-0.1, 1.0, NAN)
+        ),
+        *(
+            (TrainConfig, field, value)
+            for field in ("weight_decay", "patience", "seed", "negatives", "activation_penalty", "temporal_penalty")
+            for value in (-1, NAN)
+        ),
+        *((TrainConfig, "vary_window", value) for value in ("no", 1, None)),
         (TrainConfig, "seed", 2**63),
         (TrainConfig, "validate_every", 0),
         *((SamplingConfig, field, -1.0) for field in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")),
@@ -114,6 +117,42 @@ def test_tied_weights_need_an_embedding() -> None:
         ModelConfig(input="one-hot", tied=True)
     assert ModelConfig(input="one-hot", tied=False, vocabulary_size=7).input_size == 7
     assert ModelConfig(embedding_size=5).input_size == 5
+
+
+def test_embedding_dropout_needs_an_embedding() -> None:
+    with pytest.raises(UsageError, match=r"embedding dropout.*one-hot"):
+        ModelConfig(input="one-hot", tied=False, dropout_embedding=0.1)
+
+
+@pytest.mark.parametrize("cutoffs", [(0,), (-3, 5), (5, 5), (7, 3), (1.5,), (NAN,), (True,), ("3",), (1 << 31,), (None,)])
+def test_cutoffs_are_rising_whole_numbers(cutoffs: tuple[Any, ...]) -> None:
+    with pytest.raises(UsageError, match=r"cutoffs (is|are) .*expected"):
+        ModelConfig(softmax="adaptive", cutoffs=cutoffs)
+    with pytest.raises(ArtefactError, match="here: cutoffs"):
+        from_mapping(ModelConfig, {"softmax": "adaptive", "cutoffs": list(cutoffs)}, "here")
+
+
+def test_cutoffs_belong_to_an_adaptive_softmax() -> None:
+    with pytest.raises(UsageError, match="this one is full"):
+        ModelConfig(cutoffs=(5,))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary_size", "cutoffs", "starts"),
+    [
+        (33_278, (), (0, 2000, 10_000)),
+        (2000, (), (0,)),
+        (2001, (), (0, 2000)),
+        (100, (5, 60), (0, 5, 60)),
+        (60, (5, 60, 61), (0, 5)),
+    ],
+)
+def test_clusters_begin_at_the_cutoffs_below_the_vocabulary_size(
+    vocabulary_size: int, cutoffs: tuple[int, ...], starts: tuple[int, ...]
+) -> None:
+    config = ModelConfig(vocabulary_size=vocabulary_size, softmax="adaptive", cutoffs=cutoffs)
+    assert config.cluster_starts == starts
+    assert from_mapping(ModelConfig, json.loads(json.dumps(to_mapping(config))), "here") == config
 
 
 @pytest.mark.parametrize(
@@ -219,10 +258,3 @@ def test_only_what_is_given_is_updated() -> None:
     assert config == SamplingConfig(temperature=0.5, top_k=3)
     with pytest.raises(UsageError, match="temperature is -1"):
         updated(config, temperature=-1)
-
-
-@pytest.mark.parametrize("kind", TOKENIZERS)
-@pytest.mark.parametrize("input", ["embedding", "one-hot"])
-def test_defaults_are_there_for_every_tokenizer(kind: str, input: str) -> None:
-    assert model_defaults(kind, input).input == input
-    assert training_defaults(kind, 90.0).budget == 90.0

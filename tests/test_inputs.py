@@ -83,3 +83,27 @@ def test_an_embedding_is_a_row_for_each_id() -> None:
     torch.nn.init.normal_(embedding.weight)
     ids_TB, _ = ids_and_weight()
     assert torch.equal(embedding(ids_TB), embedding.weight[ids_TB])
+
+
+def test_embedding_dropout_drops_whole_symbols_wherever_they_stand() -> None:
+    torch.manual_seed(11)
+    embedding = Embedding(V, 3)
+    torch.nn.init.ones_(embedding.weight)
+    ids_TB, _ = ids_and_weight()
+    found_TBE = embedding(ids_TB, 0.4)
+    kept = {int(symbol): found_TBE.detach()[ids_TB == symbol].unique() for symbol in ids_TB.unique()}
+    assert all(factor.numel() == 1 for factor in kept.values()), "one factor for all places, streams and dimensions"
+    assert {round(float(factor), 4) for factor in kept.values()} == {0.0, round(1 / 0.6, 4)}
+    found_TBE.sum().backward()  # type: ignore[no-untyped-call]
+    assert embedding.weight.grad is not None
+    counts_V = torch.bincount(ids_TB.flatten(), minlength=V)
+    for symbol, factor in kept.items():
+        torch.testing.assert_close(embedding.weight.grad[symbol], (counts_V[symbol] * factor).expand(3))
+
+
+def test_embedding_dropout_keeps_the_mean() -> None:
+    torch.manual_seed(12)
+    embedding = Embedding(20_000, 1)
+    torch.nn.init.ones_(embedding.weight)
+    found_TBE = embedding(torch.arange(20_000)[:, None], 0.3)
+    assert found_TBE.mean().item() == pytest.approx(1.0, abs=0.02)  # six standard errors

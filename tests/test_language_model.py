@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lstmlm.config import ModelConfig, RuntimeConfig
+from lstmlm.config import DROPOUTS, ModelConfig, RuntimeConfig
 from lstmlm.errors import UsageError
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import Runtime, choose_runtime
@@ -31,6 +31,12 @@ def ids(steps: int = T, streams: int = B, seed: int = 1) -> Tensor:
 def logits(model: LanguageModel, ids_TB: Tensor) -> Tensor:
     hidden_TBH, _ = model(ids_TB, model.initial_state(ids_TB.shape[1]))
     return model.logits(hidden_TBH)
+
+
+def dropped_logits(model: LanguageModel, ids_TB: Tensor) -> Tensor:
+    """As in training, where the output's dropout comes last."""
+    hidden_TBH, _ = model(ids_TB, model.initial_state(ids_TB.shape[1]))
+    return model.logits(model.drop_output(hidden_TBH))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -115,26 +121,34 @@ def test_the_first_predictions_are_those_of_a_unigram_model() -> None:
 
 @pytest.mark.parametrize("input", ["embedding", "one-hot"])
 def test_dropout_acts_in_training_only(input: str) -> None:
-    dropout: dict[str, Any] = {"dropout_input": 0.5, "dropout_hidden": 0.5, "dropout_output": 0.5}
-    plain, model = (building.model(V, input=input, num_layers=2, **extra) for extra in ({}, dropout))
-    ids_TB = ids()
-    assert torch.equal(logits(model, ids_TB), logits(plain, ids_TB))
-    torch.manual_seed(1)
-    first = logits(model.train(), ids_TB)
-    assert not torch.equal(first, logits(model, ids_TB))
-    torch.manual_seed(1)
-    assert torch.equal(first, logits(model, ids_TB))
+    """Each kind by itself: without effect on a model that is used, random but for the seed in one that learns."""
+    plain, ids_TB = building.model(V, input=input, num_layers=2), ids()
+    for name in DROPOUTS:
+        if name == "dropout_embedding" and input == "one-hot":
+            continue
+        model = building.model(V, input=input, num_layers=2, **{name: 0.5})
+        assert torch.equal(logits(model, ids_TB), logits(plain, ids_TB)), name
+        model.train()
+        torch.manual_seed(1)
+        first = dropped_logits(model, ids_TB)
+        assert not torch.equal(first, logits(plain, ids_TB)), name
+        assert not torch.equal(first, dropped_logits(model, ids_TB)), name
+        torch.manual_seed(1)
+        assert torch.equal(first, dropped_logits(model, ids_TB)), name
 
 
 def test_output_dropout_is_locked_over_time_and_beside_the_state() -> None:
     torch.manual_seed(2)
     plain, model = building.model(V), building.model(V, dropout_output=0.5).train()
     whole_TBH, whole_state = plain(ids(), plain.initial_state(B))
-    dropped_TBH, state = model(ids(), model.initial_state(B))
+    hidden_TBH, state = model(ids(), model.initial_state(B))
+    assert torch.equal(hidden_TBH, whole_TBH)
+    dropped_TBH = model.drop_output(hidden_TBH)
     factors_TBH = dropped_TBH / whole_TBH
     torch.testing.assert_close(factors_TBH, factors_TBH[:1].expand_as(factors_TBH))
     assert factors_TBH[0].detach().round().unique().tolist() == [0.0, 2.0]
     torch.testing.assert_close(state, whole_state)
+    assert torch.equal(model.eval().drop_output(whole_TBH), whole_TBH)
 
 
 def test_a_bf16_step_is_close_to_a_float32_step() -> None:

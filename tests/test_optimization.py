@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import building
 import pytest
@@ -12,7 +13,16 @@ from torch.nn import functional
 from lstmlm.checkpoint import pack_tensors
 from lstmlm.config import OPTIMIZERS, SCHEDULES, TrainConfig
 from lstmlm.model import LanguageModel
-from lstmlm.training.optimization import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
+from lstmlm.training.optimization import (
+    LazyAdamW,
+    build_optimizer,
+    guarded_step,
+    learning_rate,
+    momentum,
+    optimizer_tensors,
+    restore_optimizer,
+    set_pace,
+)
 
 V = 11
 
@@ -32,7 +42,12 @@ def step(model: LanguageModel, optimizer: torch.optim.Optimizer, number: int) ->
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("linear", (0.3, 0.2, 0.1)), ("cosine", (0.3414214, 0.2, 0.0585786)), ("constant", (0.4,) * 3)],
+    [
+        ("linear", (0.3, 0.2, 0.1)),
+        ("cosine", (0.3414214, 0.2, 0.0585786)),
+        ("one-cycle", (0.3414214, 0.2, 0.0585786)),
+        ("constant", (0.4,) * 3),
+    ],
 )
 def test_the_rate_rises_then_decays(schedule: str, expected: tuple[float, ...]) -> None:
     """Peak 0.4 after a fifth of the run; then at a quarter, half and three quarters of the decay."""
@@ -57,6 +72,44 @@ def test_the_rate_stays_between_zero_and_its_peak(schedule: str, warmup: float, 
 
 def test_the_first_step_without_a_warm_up_has_the_full_rate() -> None:
     assert learning_rate(config(warmup=0.0), 0.0) == 0.4
+
+
+def test_one_cycle_lowers_the_momentum_where_the_rate_is_high() -> None:
+    """From 0.8 down to 0.7 at the peak, and up again; any other schedule leaves it alone."""
+    chosen = config(schedule="one-cycle", warmup=0.2, momentum=0.8)
+    assert [momentum(chosen, done) for done in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx(
+        [0.8, 0.75, 0.7, 0.75, 0.8], abs=1e-4
+    )
+    for schedule in set(SCHEDULES) - {"one-cycle"}:
+        assert momentum(config(schedule=schedule, momentum=0.8), 0.2) == 0.8
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_cycle_works_with_a_small_momentum(name: str, lowest: float) -> None:
+    """At the first step, where it is lowest, it must neither be negative nor keep an optimizer from remembering."""
+    chosen = config(optimizer=name, schedule="one-cycle", warmup=0.0, momentum=lowest, learning_rate=1e-3)
+    model = building.model(V)
+    optimizer = build_optimizer(model, chosen)
+    for number in range(3):
+        assert (momentum(chosen, number / 3) > 0) == (lowest > 0)
+        set_pace(optimizer, learning_rate(chosen, number / 3), momentum(chosen, number / 3))
+        step(model, optimizer, number)
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_pace_acts_like_an_optimizer_built_with_it(name: str) -> None:
+    models = [building.model(V), building.model(V)]
+    set_later, built = (
+        build_optimizer(model, config(optimizer=name, learning_rate=rate, momentum=amount))
+        for model, rate, amount in zip(models, (0.3, 0.01), (0.9, 0.6), strict=True)
+    )
+    set_pace(set_later, 0.01, 0.6)
+    for number in range(3):
+        for model, optimizer in zip(models, (set_later, built), strict=True):
+            step(model, optimizer, number)
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
 
 
 def test_weight_decay_spares_the_biases() -> None:
@@ -94,10 +147,10 @@ def test_the_first_update_by_hand(optimizer: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("input", ["embedding", "one-hot"])
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
+@pytest.mark.parametrize("amount", [0.9, 0.0])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_restored_optimizer_goes_on_bit_for_bit(name: str, momentum: float, input: str) -> None:
-    chosen = config(optimizer=name, learning_rate=0.02, momentum=momentum)
+def test_a_restored_optimizer_goes_on_bit_for_bit(name: str, amount: float, input: str) -> None:
+    chosen = config(optimizer=name, learning_rate=0.02, momentum=amount)
     model = building.model(V, input=input)
     optimizer = build_optimizer(model, chosen)
     for number in range(3):
@@ -127,3 +180,132 @@ def test_a_new_optimizer_without_memory_differs() -> None:
     step(model, optimizer, 3)
     step(other, build_optimizer(other, chosen), 3)
     assert not all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def sparse(rows: list[int], shape: torch.Size, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A gradient of the given rows, in the given order."""
+    values = torch.randn(len(rows), *shape[1:], dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    return torch.sparse_coo_tensor(torch.tensor([rows]), values, shape, is_coalesced=True, check_invariants=False)
+
+
+def matrix_and_bias() -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.nn.Parameter(torch.randn(*shape, generator=generator)) for shape in ((V, 4), (V,), (3, 2))]
+
+
+def lazy(parameters: list[torch.nn.Parameter], weight_decay: float = 0.1) -> LazyAdamW:
+    return LazyAdamW(parameters, lr=0.02, betas=(0.8, 0.95), weight_decay=weight_decay, fused=True)
+
+
+def test_rows_touched_at_every_step_are_those_of_a_dense_optimizer() -> None:
+    """Beside a parameter that has a dense gradient, with a rate and a momentum that change."""
+    mine, theirs = matrix_and_bias(), matrix_and_bias()
+    optimizer, dense = lazy(mine), torch.optim.AdamW(theirs, lr=0.02, betas=(0.8, 0.95), weight_decay=0.1)
+    for number in range(6):
+        rows = torch.randperm(V, generator=torch.Generator().manual_seed(number)).tolist()
+        for place, (left, right) in enumerate(zip(mine, theirs, strict=True)):
+            gradient = sparse(rows, left.shape, 10 * number + place) if place < 2 else torch.ones(left.shape)
+            left.grad = gradient
+            right.grad = gradient.to_dense()
+        for each in (optimizer, dense):
+            set_pace(each, 0.02 / (1 + number), 0.8 - 0.02 * number)
+            each.step()
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_are_not_touched_stay_as_they_are_and_so_does_what_is_known_of_them() -> None:
+    parameters = matrix_and_bias()[:2]
+    optimizer = lazy(parameters)
+    for number, rows in enumerate([list(range(V)), [7, 2], [2, 10]]):
+        before = {name: part.clone() for name, part in optimizer_tensors(optimizer).items()}
+        weights = [weight.detach().clone() for weight in parameters]
+        for weight in parameters:
+            weight.grad = sparse(rows, weight.shape, number)
+        optimizer.step()
+        rest = sorted(set(range(V)) - set(rows))
+        for old, weight in zip(weights, parameters, strict=True):
+            assert torch.equal(old[rest], weight[rest])
+            assert (old[rows] != weight.detach()[rows]).all()
+        for name, part in optimizer_tensors(optimizer).items():
+            if part.dim() and before:
+                assert torch.equal(part[rest], before[name][rest])
+                assert not torch.equal(part[rows], before[name][rows])
+
+
+def test_lazy_updates_are_those_of_sparse_adam() -> None:
+    mine, theirs = matrix_and_bias()[:2], matrix_and_bias()[:2]
+    optimizer, reference = lazy(mine, weight_decay=0.0), torch.optim.SparseAdam(theirs, lr=0.02, betas=(0.8, 0.95))
+    for number, rows in enumerate([[0, 3, 5], [3], [1, 5, 9], [0, 10], list(range(V))]):
+        for left, right in zip(mine, theirs, strict=True):
+            left.grad, right.grad = sparse(rows, left.shape, number), sparse(rows, left.shape, number)
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_restored_optimizer_goes_on_bit_for_bit_with_rows() -> None:
+    mine, theirs = matrix_and_bias(), matrix_and_bias()
+    optimizer, restored = lazy(mine), lazy(theirs)
+
+    def advance(each: LazyAdamW, parameters: list[torch.nn.Parameter], number: int) -> None:
+        for place, weight in enumerate(parameters):
+            rows = [number % V, (3 * number + 1) % V]
+            weight.grad = sparse(rows, weight.shape, number) if place < 2 else torch.full(weight.shape, 0.1)
+        each.step()
+
+    for number in range(4):
+        advance(optimizer, mine, number)
+    for left, right in zip(mine, theirs, strict=True):
+        right.data = left.detach().clone()
+    restore_optimizer(restored, {name: part.clone() for name, part in optimizer_tensors(optimizer).items()})
+    for number in range(4, 8):
+        advance(optimizer, mine, number)
+        advance(restored, theirs, number)
+    assert all(map(torch.equal, mine, theirs))
+    assert pack_tensors(optimizer_tensors(optimizer)) == pack_tensors(optimizer_tensors(restored))
+
+
+# -- updates that are left out ----------------------------------------------------------------------------------------
+
+
+class Elsewhere(torch.Tensor):
+    """Says that it is on a GPU, and counts how often somebody waits for its value; an optimizer can still use it here."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]
+    waits = 0
+
+    def __bool__(self) -> bool:
+        Elsewhere.waits += 1
+        return super().__bool__()
+
+
+def elsewhere(value: torch.Tensor) -> torch.Tensor:
+    return value.as_subclass(Elsewhere)
+
+
+@pytest.mark.parametrize("left_out", [{0}, {2}, {0, 1, 3}, set()], ids=str)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "rows"])
+@pytest.mark.parametrize("place", [torch.clone, elsewhere], ids=["cpu", "elsewhere"])
+def test_an_update_that_is_left_out_is_as_if_it_had_not_been(
+    monkeypatch: pytest.MonkeyPatch, place: Callable[[torch.Tensor], torch.Tensor], name: str, left_out: set[int]
+) -> None:
+    """Weights and memory; its gradient is not even finite. Elsewhere nobody waits to hear, but where it cannot be helped."""
+    monkeypatch.setattr(Elsewhere, "waits", 0)
+    chosen = config(optimizer="adamw" if name == "rows" else name, learning_rate=0.02, momentum=0.8)
+    mine, theirs = (torch.nn.ParameterList(matrix_and_bias()) for _ in range(2))
+    optimizer, reference = build_optimizer(mine, chosen), build_optimizer(theirs, chosen)
+    for number in range(5):
+        wanted = number not in left_out
+        for left, right in zip(mine, theirs, strict=True):
+            gradient = sparse([number, 7], left.shape, number) if name == "rows" and left.shape[0] == V else left.detach()
+            left.grad, right.grad = gradient * (1.0 if wanted else math.nan), gradient.clone()
+        guarded_step(optimizer, place(torch.tensor(wanted)))
+        if wanted:
+            reference.step()
+    torch.testing.assert_close(list(mine), list(theirs), rtol=0, atol=0)
+    assert pack_tensors(optimizer_tensors(optimizer)) == pack_tensors(optimizer_tensors(reference))
+    first = next(number for number in range(5) if number not in left_out) + 1  # until there is a memory to leave alone
+    assert Elsewhere.waits == (0 if place is torch.clone else 5 if name in ("rows", "rmsprop") else first)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
+from torch.nn import functional
 
 from lstmlm.model.cells import State, unroll
 from lstmlm.model.recurrent import RecurrentStack, locked_dropout
@@ -144,3 +145,31 @@ def test_dropout_is_off_outside_training() -> None:
 def test_dropout_between_layers_leaves_a_single_layer_alone() -> None:
     inputs_TBI, plain, dropped = window(), stack(layers=1), stack(layers=1, dropout_hidden=0.9).train()
     assert torch.equal(plain(inputs_TBI, plain.initial_state(B))[0], dropped(inputs_TBI, plain.initial_state(B))[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_weight_drop_masks_the_recurrent_weights_once_for_the_window(cell: str) -> None:
+    """The fused kernel on a masked matrix is the written-out recurrence with that matrix at every step."""
+    rnn, inputs_TBI = stack(cell, layers=2, dropout_weight=0.5).train(), window()
+    zero = rnn.initial_state(B)
+    torch.manual_seed(7)
+    found_TBH, _ = rnn(inputs_TBI, zero)
+    torch.manual_seed(7)
+    values_TBH, masks = inputs_TBI, []
+    for index, layer in enumerate(rnn.layers):
+        masks.append(functional.dropout(torch.ones_like(layer.weight_hh), 0.5))
+        weights = layer.weights._replace(weight_hh_GH=layer.weight_hh * masks[-1])
+        values_TBH, _ = unroll(cell, values_TBH, tuple(part_LBH[index] for part_LBH in zero), weights)
+    torch.testing.assert_close(found_TBH, values_TBH, rtol=1e-10, atol=1e-10)
+    for layer, mask_GH in zip(rnn.layers, masks, strict=True):
+        (gradient_GH,) = torch.autograd.grad(found_TBH.square().sum(), layer.weight_hh, retain_graph=True)
+        assert torch.equal(gradient_GH == 0, mask_GH == 0)
+
+
+def test_weight_drop_is_off_outside_training_and_leaves_the_weights_alone() -> None:
+    plain, dropping, inputs_TBI = stack(), stack(dropout_weight=0.9), window()
+    zero = plain.initial_state(B)
+    assert torch.equal(plain(inputs_TBI, zero)[0], dropping(inputs_TBI, zero)[0])
+    first_TBH, _ = dropping.train()(inputs_TBI, zero)
+    assert not torch.equal(first_TBH, dropping(inputs_TBI, zero)[0])  # another mask for every window
+    assert all(map(torch.equal, plain.parameters(), dropping.parameters()))

@@ -26,7 +26,7 @@ from lstmlm.storage import lock
 from lstmlm.training import RunOptions, train
 from lstmlm.training.events import Ended, Event, Prepared, Stepped, Tokenizing, Validated, Warned
 
-CLOCK = {"seconds", "tokens_per_second", "validated_seconds", "validation_cost", "metrics_bytes"}
+CLOCK = {"seconds", "fit_seconds", "tokens_per_second", "validated_seconds", "validation_cost", "metrics_bytes"}
 SHORT: dict[str, Any] = {"steps": 12, "validate_every": 4, "checkpoint_every": "3", "batch_size": 2}
 
 
@@ -257,11 +257,17 @@ def test_stopped_while_reading_leaves_the_name_free(options: RunOptions, tmp_pat
         (lambda options: replace(options, training=replace(options.training, batch_size=3)), "batch size 2, not 3"),
         (lambda options: replace(options, training=replace(options.training, seed=5)), "seed 1, not 5"),
         (lambda options: replace(options, training=replace(options.training, steps=13)), "steps 12, not steps 13"),
+        (lambda options: replace(options, training=replace(options.training, negatives=9)), "negatives 0, not 9"),
+        (lambda options: replace(options, training=replace(options.training, averaging=0.5)), "averaging 0.0, not 0.5"),
+        (
+            lambda options: replace(options, model=replace(options.model, softmax="adaptive", cutoffs=(4,))),
+            "softmax full, not adaptive",
+        ),
         (lambda options: replace(options, model=replace(options.model, hidden_size=13)), "hidden size 12, not 13"),
         (lambda options: replace(options, sources=("other.txt",)), "text.txt, not other.txt"),
         (lambda options: replace(options, corpus=replace(options.corpus, split=(80, 10, 10))), "split"),
     ],
-    ids=["tokenizer", "batch", "seed", "steps", "model", "data", "split"],
+    ids=["tokenizer", "batch", "seed", "steps", "negatives", "averaging", "softmax", "model", "data", "split"],
 )
 def test_other_options_are_refused_by_name(
     options: RunOptions, tmp_path: Path, change: Callable[[RunOptions], RunOptions], named: str

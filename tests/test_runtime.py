@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import signal
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from lstmlm.config import RuntimeConfig
 from lstmlm.errors import StoppedError, UsageError
-from lstmlm.runtime import StopRequest, choose_runtime, one_thread, stop_on_signals, versions
+from lstmlm.runtime import StopRequest, choose_runtime, keep_freed_memory, one_thread, stop_on_signals, versions
 
 
 def test_float32_where_it_is_asked_for() -> None:
@@ -104,3 +105,16 @@ def test_versions_say_what_a_figure_depends_on() -> None:
     assert found["torch"] == torch.__version__
     assert {"lstmlm", "torch", "python", "machine"} <= found.keys()
     assert all(found.values())
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
+def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    asked: list[object] = []
+
+    def no_library(name: object) -> object:
+        asked.append(name)
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+    keep_freed_memory()
+    assert asked == [None]

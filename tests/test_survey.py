@@ -30,6 +30,7 @@ def overlap(held_out: list[Piece], training: list[Piece]) -> Overlap:
 @given(TEXTS, st.sampled_from(["file", "blank-line"]))
 @example("a", "file")
 @example("\n\n", "blank-line")
+@example("\n\n ", "blank-line")
 def test_counts_are_those_of_the_file(tmp_path_factory: pytest.TempPathFactory, text: str, rule: str) -> None:
     text = "x" + text  # a source of white space only is an error
     path = tmp_path_factory.mktemp("counts") / "text.txt"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-DEMO_SECONDS = 90
+RECIPE = "everyday-demo"
 SENTENCES = (
     "I like to eat pizza, but I also enjoy ",
     "Can you send me the ",
@@ -23,15 +23,17 @@ def demo_command(run: Path | None) -> None:
     """Train on the built-in corpus for about 90 seconds, report, and complete a few sentences."""
     from lstmlm.checkpoint import load_model
     from lstmlm.cli.console import data_console, program, say
-    from lstmlm.cli.train import default_options
     from lstmlm.cli.training_run import run_training
     from lstmlm.completion import complete
     from lstmlm.generation import Session
+    from lstmlm.recipes import load
     from lstmlm.report.terminal import next_words_report
+    from lstmlm.training import RunOptions
 
     run = run or _free_name(Path("checkpoints") / "demo")
-    say(f"Training on everyday English for {DEMO_SECONDS} seconds; Ctrl-C stops and keeps what is learned.\n")
-    run_training(run, default_options(("everyday",), budget=float(DEMO_SECONDS)))
+    options = RunOptions.from_recipe(load(RECIPE), ("everyday",))
+    say(f"Training on everyday English for {options.training.budget:g} seconds; Ctrl-C stops and keeps what is learned.\n")
+    run_training(run, options)
     session = Session(load_model(run))
     console = data_console()
     console.print("\nThe most likely next words:\n")

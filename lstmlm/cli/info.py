@@ -97,7 +97,7 @@ def _model(path: Path) -> dict[str, Any]:
 def _source(
     name: str, kind: str | None, vocab_size: int | None, documents: str | None, split: str, text_field: str
 ) -> dict[str, Any]:
-    from lstmlm.cli.train import parse_split
+    from lstmlm.cli.train_options import parse_split
     from lstmlm.config import CorpusConfig, TokenizerConfig
     from lstmlm.corpus import open_corpus, survey
     from lstmlm.token_store import count_tokens

@@ -15,6 +15,7 @@ from lstmlm.cli.demo import demo_command
 from lstmlm.cli.evaluate import eval_command
 from lstmlm.cli.generate import generate_command
 from lstmlm.cli.info import info_command
+from lstmlm.cli.recipes import recipes_command
 from lstmlm.cli.repl import repl_command
 from lstmlm.cli.train import train_command
 from lstmlm.errors import LstmlmError
@@ -38,6 +39,7 @@ for command in (
     generate_command,
     repl_command,
     info_command,
+    recipes_command,
 ):
     lstmlm.add_command(command)
 

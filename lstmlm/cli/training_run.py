@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lstmlm.checkpoint import load_model
-from lstmlm.cli.console import data_console, errors_console, token_progress
-from lstmlm.corpus import open_corpus, source_name
-from lstmlm.evaluation import evaluate
-from lstmlm.report.terminal import counts_table, evaluation_report, visible
+from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.cli.console import data_console, errors_console, program, token_progress
+from lstmlm.corpus import source_name
+from lstmlm.errors import LstmlmError
+from lstmlm.evaluation import evaluate, forgetting, held_out
+from lstmlm.report.terminal import counts_table, evaluation_report, forgetting_report, visible
 from lstmlm.runtime import stop_on_signals
 from lstmlm.scoring import perplexity
 from lstmlm.training import RunOptions, train
-from lstmlm.training.events import Ended, Event, Prepared, RolledBack, Stepped, Tokenizing, Validated, Warned
+from lstmlm.training.events import Ended, Event, Fitted, Prepared, RolledBack, Stepped, Tokenizing, Validated, Warned
+from lstmlm.training.probing import Fit
+from lstmlm.training.warm_start import load_start
 
 if TYPE_CHECKING:
     from lstmlm.token_store import TokenStore
@@ -48,14 +51,34 @@ def run_training(run: Path, options: RunOptions, *, resume: bool = False) -> boo
 def report_best(run: Path, console: Console) -> None:
     """The figures of the run's best model on text it has not seen."""
     loaded = load_model(run)
-    options = RunOptions.from_mapping(loaded.training["options"], str(loaded.path))
-    corpus = open_corpus(options.sources, options.corpus)
-    split = "test" if "test" in corpus.splits else "valid"
+    corpus, split, expected = held_out(loaded)
     console.print(visible(f"\n{loaded.path} on the {split} split:"))
     with token_progress(f"scoring {split}") as progress:
-        expected = loaded.training["text_sha256"][split]
         result = evaluate(loaded, corpus, split, progress=progress, expected_sha256=expected)
     data_console().print(evaluation_report(result))
+    options = RunOptions.from_mapping(loaded.training["options"], str(loaded.path))
+    if options.start is not None:
+        report_forgetting(run, options, loaded, result, console)
+
+
+def report_forgetting(
+    run: Path, options: RunOptions, loaded: LoadedModel, measured: Mapping[str, Any], console: Console
+) -> None:
+    """The figures of a warm-started run, before and after. The model is trained: what is missing here is only a note."""
+    try:
+        start = load_start(options)
+    except (LstmlmError, OSError) as error:
+        reasons = [str(error)]
+    else:
+        with token_progress("scoring before and after") as progress:
+            found = forgetting(start, loaded, measured=measured, progress=progress)
+        if found["texts"]:
+            console.print("\nBefore and after this training:")
+            data_console().print(forgetting_report(found))
+        reasons = [text["reason"] for text in found["missing"]]
+    for reason in reasons:
+        by_hand = f"{program()} eval {run} OLDTEXT"
+        console.print(visible(f"note: what was forgotten could not be measured: {reason}; by hand: {by_hand}"))
 
 
 class _Display:
@@ -63,7 +86,8 @@ class _Display:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bytes_per_token = math.nan
+        self._bytes_per_token, self._valid_tokens = math.nan, 0
+        self._fit: Fit | None = None
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -86,12 +110,15 @@ class _Display:
         if isinstance(event, Tokenizing):
             figures = f"{event.tokens:,} tokens"
             self._progress.update(self._task, description=f"tokenizing {event.split}", figures=figures)
+        elif isinstance(event, Fitted):
+            self._fit = event.fit
         elif isinstance(event, Prepared):
             self._header(event)
             self._progress.update(self._task, description="training", total=1.0, figures="")
         elif isinstance(event, Stepped):
             speed = f"{event.tokens_per_second:,.0f} tokens/s"
-            figures = f"loss {event.loss:.3f}  perplexity {perplexity(event.loss, 1):,.1f}  {speed}"
+            kind = "sampled loss" if event.sampled else f"perplexity {perplexity(event.loss, 1):,.1f}  loss"
+            figures = f"{kind} {event.loss:.3f}  {speed}"
             self._progress.update(self._task, completed=event.done, figures=figures)
         elif isinstance(event, Validated):
             self._console.print(self._validation(event))
@@ -106,10 +133,20 @@ class _Display:
                 f"perplexity {perplexity(event.loss, 1):,.2f} per token"
             )
 
+    def _choice(self, fit: Fit) -> None:
+        """What was chosen and why, and what it will take."""
+        for number, reason in enumerate(fit.reasons):
+            self._console.print(f"{'' if number else 'fitted':<11}{reason}")
+        forecast = fit.forecast
+        length = f"{forecast.epochs:,.1f} passes over the text, at {forecast.tokens_per_second:,.0f} tokens/s"
+        length += f", in {forecast.seconds:,.0f} s" if forecast.seconds else ""
+        self._console.print(f"forecast   {length}; {forecast.memory_bytes / 1e9:.2g} GB of memory")
+
     def _header(self, event: Prepared) -> None:
         config, batches = event.model.config, event.batches
         self._console.print(counts_table({split: _counts(store) for split, store in event.stores.items()}))
         valid = event.stores["valid"]
+        self._valid_tokens = valid.tokens.tokens
         self._bytes_per_token = valid.text.bytes / valid.tokens.tokens
         unknown = "".join(
             f", {store.tokens.tokens_unknown / store.tokens.tokens:.2%} unknown in {split}"
@@ -122,6 +159,10 @@ class _Display:
         self._console.print(
             f"model      {shape}{', tied' if config.tied else ''}: {event.model.num_parameters:,} parameters"
         )
+        if event.start is not None:
+            self._console.print(visible(f"from       {event.start}"))
+        if self._fit is not None:
+            self._choice(self._fit)
         length = f"{event.total_steps:,} steps" if event.total_steps else "by the clock"
         self._console.print(
             f"training   {length}, {batches.windows_per_epoch:,} an epoch, of {batches.batch_size} x {batches.window} "
@@ -133,10 +174,11 @@ class _Display:
 
     def _validation(self, event: Validated) -> str:
         bits = event.loss / math.log(2) / self._bytes_per_token
+        part = f" (first {event.scored:,} tokens)" if event.scored < self._valid_tokens else ""
         mark = "  best" if event.best else ""
         return (
             f"{event.done:4.0%}  {event.seconds:7.1f} s  epoch {event.epoch:<3} step {event.step:<7,} validation: "
-            f"loss {event.loss:.4f}  perplexity {perplexity(event.loss, 1):,.2f}  {bits:.4f} bits per byte{mark}"
+            f"loss {event.loss:.4f}  perplexity {perplexity(event.loss, 1):,.2f}  {bits:.4f} bits per byte{part}{mark}"
         )
 
 

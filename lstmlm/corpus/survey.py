@@ -68,7 +68,7 @@ class Survey:
             counts["literal_eos"] += text.count(_EOS)
             if text:
                 open_line = not text.endswith("\n")
-            if piece.ends_document and open_line:
+            if open_line and (piece.ends_document or piece.separator):
                 counts["lines"] += 1
                 open_line = False
             yield piece

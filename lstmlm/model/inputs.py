@@ -9,6 +9,12 @@ import torch
 from torch import Tensor, nn
 
 
+def fill_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:
+    """Uniform numbers within `bound` of zero: drawn on the CPU, so that they are the same on every device."""
+    with torch.no_grad():
+        weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+
+
 class Embedding(nn.Module):
     """One learned vector for each symbol."""
 
@@ -16,9 +22,13 @@ class Embedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary_size, embedding_size))  # [V, E]
 
-    def forward(self, ids_TB: Tensor) -> Tensor:
-        """[T, B, E]"""
-        return nn.functional.embedding(ids_TB, self.weight)
+    def forward(self, ids_TB: Tensor, dropout: float = 0.0) -> Tensor:
+        """[T, B, E]; a symbol that is dropped is dropped wherever it stands in the window (Gal & Ghahramani 2016)."""
+        vectors_TBE = nn.functional.embedding(ids_TB, self.weight)
+        if dropout == 0.0:
+            return vectors_TBE
+        keep_V1 = torch.empty(len(self.weight), 1, device=ids_TB.device).bernoulli_(1 - dropout).div_(1 - dropout)
+        return vectors_TBE * nn.functional.embedding(ids_TB, keep_V1)
 
 
 def one_hot_product(ids_TB: Tensor, weight_GV: Tensor, dropout: float = 0.0) -> Tensor:

@@ -1,10 +1,11 @@
 """The language model: ids in, hidden states and logits out, state in, state out.
 
-T time, B batch (streams), V vocabulary, E embedding, H hidden, L layers
+T time, B batch (streams), V vocabulary, E embedding, H hidden, L layers, R symbols of an excerpt
 """
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from lstmlm.config import ModelConfig
 from lstmlm.model.cells import State
-from lstmlm.model.inputs import Embedding, one_hot_product
-from lstmlm.model.outputs import FullSoftmax
-from lstmlm.model.recurrent import RecurrentStack, fill_uniform, locked_dropout
+from lstmlm.model.inputs import Embedding, fill_uniform, one_hot_product
+from lstmlm.model.outputs import AdaptiveSoftmax, FullSoftmax
+from lstmlm.model.recurrent import RecurrentStack, locked_dropout
 
 
 class LanguageModel(nn.Module):
@@ -36,9 +37,11 @@ class LanguageModel(nn.Module):
             residual=config.residual,
             multiplied_input=one_hot,
             dropout_hidden=config.dropout_hidden,
+            dropout_weight=config.dropout_weight,
         )
-        tied_size = config.embedding_size if config.tied else None
-        self.output = FullSoftmax(config.vocabulary_size, config.hidden_size, tied_size)
+        sizes = config.vocabulary_size, config.hidden_size, config.embedding_size if config.tied else None
+        adaptive = config.softmax == "adaptive"
+        self.output = AdaptiveSoftmax(*sizes, config.cluster_starts) if adaptive else FullSoftmax(*sizes)
 
     def reset_parameters(self, seed: int, unigram_counts: Tensor | None = None) -> None:
         """Fill all weights, reproducibly.
@@ -47,19 +50,32 @@ class LanguageModel(nn.Module):
         a unigram model instead of a uniform one.
         """
         generator = torch.Generator().manual_seed(seed)
-        width = self.output.weight.shape[1] if self.output.weight is not None else self.config.embedding_size
-        with torch.no_grad():
-            for weight in (self.embedding.weight if self.embedding else None, self.output.weight):
-                if weight is not None:
-                    fill_uniform(weight, 1 / math.sqrt(width), generator)
-            if self.output.projection is not None:
-                fill_uniform(self.output.projection.weight, 1 / math.sqrt(self.config.hidden_size), generator)
-            self.output.bias.zero_()
-            if unigram_counts is not None:
-                frequencies = (unigram_counts.double() + 1) / (unigram_counts.double() + 1).sum()
-                self.output.bias.copy_(frequencies.log())
+        config = self.config
+        if self.embedding is not None:
+            width = config.embedding_size if config.tied else config.hidden_size
+            fill_uniform(self.embedding.weight, 1 / math.sqrt(width), generator)
+        weights_V = torch.ones(config.vocabulary_size)
+        if unigram_counts is not None:
+            weights_V = (unigram_counts.double() + 1) / (unigram_counts.double() + 1).sum()
+        self.output.reset_parameters(weights_V, generator)
         for layer in self.rnn.layers:
             layer.reset_parameters(generator)
+
+    def excerpt(self, symbols_R: Tensor, correction_R: Tensor) -> LanguageModel:
+        """The same model over R of its symbols: the recurrent stack is shared, rows of embedding and output are copies.
+
+        Its gradients therefore cost R rows, not V. `correction_R` is subtracted from the output bias.
+        """
+        assert self.embedding is not None, "an excerpt takes rows of the embedding"
+        assert self.config.softmax == "full", "an excerpt takes rows of one output"
+        part = copy.copy(self)
+        part._modules = dict(self._modules)
+        part.embedding, part.output = copy.copy(self.embedding), copy.copy(self.output)
+        part.embedding._parameters = {"weight": nn.Parameter(self.embedding.weight.detach()[symbols_R])}
+        part.output._parameters = {"bias": nn.Parameter(self.output.bias.detach()[symbols_R] - correction_R)}
+        own_VH = self.output.weight
+        part.output._parameters["weight"] = None if own_VH is None else nn.Parameter(own_VH.detach()[symbols_R])
+        return part
 
     @property
     def device(self) -> torch.device:
@@ -76,22 +92,31 @@ class LanguageModel(nn.Module):
 
     def forward(self, ids_TB: Tensor, state: State) -> tuple[Tensor, State]:
         """Read a window; returns the top layer's hidden states [T, B, H] and the state after it."""
+        config, training = self.config, self.training
         if self.embedding is not None:
-            inputs_TBI = locked_dropout(self.embedding(ids_TB), self.config.dropout_input, self.training)
+            vectors_TBE = self.embedding(ids_TB, config.dropout_embedding if training else 0.0)
+            inputs_TBI = locked_dropout(vectors_TBE, config.dropout_input, training)
         else:
-            dropout = self.config.dropout_input if self.training else 0.0
+            dropout = config.dropout_input if training else 0.0
             inputs_TBI = one_hot_product(ids_TB, self.rnn.layers[0].weight_ih, dropout)
-        hidden_TBH, state = self.rnn(inputs_TBI, state)
-        return locked_dropout(hidden_TBH, self.config.dropout_output, self.training), state
+        hidden_TBH, after = self.rnn(inputs_TBI, state)
+        return hidden_TBH, after
+
+    def drop_output(self, hidden_TBH: Tensor) -> Tensor:
+        """The last dropout, between the stack and the output; only acts in training."""
+        return locked_dropout(hidden_TBH, self.config.dropout_output, self.training)
 
     def logits(self, hidden_BH: Tensor) -> Tensor:
         """Unnormalized log-probabilities [..., V] of the next id, float32 unless autocast says otherwise."""
         logits_BV: Tensor = self.output(hidden_BH, self._tied_VE)
         return logits_BV
 
-    def loss(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Mean surprisal of the targets, nats: for training; figures come from `scoring`."""
-        return self.output.loss(hidden_NH, targets_N, self._tied_VE)
+    def loss(self, hidden_NH: Tensor, targets_N: Tensor, columns: int | None = None) -> Tensor:
+        """Mean surprisal of the targets, nats: for training; figures come from `scoring`.
+
+        `columns`: see `outputs.cross_entropy`.
+        """
+        return self.output.loss(hidden_NH, targets_N, self._tied_VE, columns)
 
     @property
     def _tied_VE(self) -> Tensor | None:  # noqa: N802

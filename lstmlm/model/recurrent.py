@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmlm.model.cells import GATES, STATE_TENSORS, CellWeights, State
+from lstmlm.model.inputs import fill_uniform
 
 _FUSED: dict[str, Callable[..., Any]] = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
 
@@ -28,11 +29,6 @@ def locked_dropout(values_TBX: Tensor, probability: float, training: bool) -> Te
     return values_TBX * mask_BX
 
 
-def fill_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:
-    """Uniform numbers within `bound` of zero: drawn on the CPU, so that they are the same on every device."""
-    weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
-
-
 class RecurrentLayer(nn.Module):
     """One layer; parameters named and laid out as in the model directory.
 
@@ -41,9 +37,12 @@ class RecurrentLayer(nn.Module):
 
     _identity_GG: Tensor
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, *, multiplied_input: bool = False) -> None:
+    def __init__(
+        self, cell: str, input_size: int, hidden_size: int, *, multiplied_input: bool = False, dropout_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.cell = cell
+        self.dropout_weight = dropout_weight
         self.multiplied_input = multiplied_input
         self.hidden_size = hidden_size
         gates = GATES[cell] * hidden_size
@@ -80,6 +79,8 @@ class RecurrentLayer(nn.Module):
         weights = self.weights
         if self.multiplied_input:  # the kernel always multiplies: by the identity, exact in any precision
             weights = weights._replace(weight_ih_GI=self._identity_GG)
+        if self.training and self.dropout_weight:  # once for the window, so that it still is one call of the kernel
+            weights = weights._replace(weight_hh_GH=nn.functional.dropout(self.weight_hh, self.dropout_weight))
         return run_fused(self.cell, inputs_TBI, state, weights)
 
 
@@ -113,6 +114,7 @@ class RecurrentStack(nn.Module):
         residual: bool = False,
         multiplied_input: bool = False,
         dropout_hidden: float = 0.0,
+        dropout_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.cell = cell
@@ -121,7 +123,13 @@ class RecurrentStack(nn.Module):
         self.dropout_hidden = dropout_hidden
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.layers: Sequence[RecurrentLayer] = nn.ModuleList(  # type: ignore[assignment]
-            RecurrentLayer(cell, size, hidden_size, multiplied_input=multiplied_input and layer == 0)
+            RecurrentLayer(
+                cell,
+                size,
+                hidden_size,
+                multiplied_input=multiplied_input and layer == 0,
+                dropout_weight=dropout_weight,
+            )
             for layer, size in enumerate(sizes)
         )
 

@@ -65,6 +65,24 @@ def _figure(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:,.{digits}f}" if value < 1e6 else f"{value:.4g}"
 
 
+def forgetting_report(result: Mapping[str, Any]) -> RenderableType:
+    """Before and after training on with new text (`evaluation.forgetting`), one row for each text."""
+    texts = result["texts"]
+    by_word = all(text[when]["perplexity_word"] is not None for text in texts for when in ("before", "after"))
+    figure, digits = ("perplexity_word", 2) if by_word else ("bits_per_byte", 4)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("perplexity per word" if by_word else "bits per byte", style="bold", overflow="fold")
+    for name in ("before", "after", "change"):
+        table.add_column(name, justify="right")
+    for text in texts:
+        before, after = text["before"][figure], text["after"][figure]
+        label = f"{text['domain']} text: {visible(text['name'])}, {text['split']}"
+        table.add_row(
+            label, _figure(before, digits), _figure(after, digits), f"{after / before - 1:+.1%}" if before else "-"
+        )
+    return table
+
+
 def candidate_line(completion: Completion) -> Text:
     """`1 mat 31%  2 man 12%  other 41%`, on one line."""
     line = Text()

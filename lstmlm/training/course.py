@@ -10,12 +10,14 @@ from pathlib import Path
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TRAINING_STATE, find_best, newest_valid, prune
 from lstmlm.errors import ArtefactError, UsageError
-from lstmlm.runtime import StopRequest, choose_runtime
+from lstmlm.runtime import StopRequest, choose_runtime, keep_freed_memory
 from lstmlm.storage import TEMPORARY, clean_temporary, lock, make_directory, read_json, refuse_if_locked
-from lstmlm.training.events import Event, Warned
+from lstmlm.training.events import Event, Fitted, Warned
 from lstmlm.training.options import RunOptions
 from lstmlm.training.preparation import Material, prepare, write_run_file
+from lstmlm.training.probing import fit
 from lstmlm.training.trainer import Trainer
+from lstmlm.training.warm_start import load_start, notes, refuse_contradiction, warm_started
 
 _OUR_NAMES = ("lock", "tokens", "best", "metrics.jsonl", "diagnostics.json")
 _OUR_PREFIXES = ("step-", "corrupt-", TEMPORARY)
@@ -25,9 +27,10 @@ def train(run: str | Path, options: RunOptions, *, resume: bool = False, stop: S
     """Train a model into the run directory `run`, yielding events; iterate to the end to let it happen.
 
     Raises:
-        UsageError: `run` exists (and `resume` is false), or `resume` meets other options or another text.
+        UsageError: `run` exists (and `resume` is false), or `resume` meets other options or another text; the model to
+            start from does not exist, or has another tokenizer or shape than the options ask for.
         BusyError: another process trains into `run`.
-        ArtefactError: `run` has checkpoints, of which none is whole.
+        ArtefactError: `run` has checkpoints, of which none is whole; the model to start from is damaged.
         DivergedError: numbers left the finite range, with half the learning rate too.
         StoppedError: `stop` was requested; a checkpoint was saved.
         StorageError: the run directory cannot be made, or the last checkpoint cannot be written.
@@ -94,26 +97,38 @@ def _is_finished(run: Path, checkpoint: Path) -> bool:
 
 def _course(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopRequest, stack: ExitStack) -> Iterator[Event]:
     """Prepare the material, make the steps."""
+    start = None
     if checkpoint is not None:
         options = _as_checkpointed(run, options, checkpoint)
+    elif options.start is not None:
+        start = load_start(options)
+        refuse_contradiction(options, start)
+        options = warm_started(options, start)
     runtime = choose_runtime(options.runtime, options.model.cell)
+    keep_freed_memory()
     material = None
-    for progress in prepare(run, options, checkpoint, stop):
+    for progress in prepare(run, options, checkpoint, stop, start.tokenizer if start else None):
         if isinstance(progress, Material):
             material = progress
         else:
             yield progress
     assert material is not None, "prepare ends with the material"
-    model = replace(options.model, vocabulary_size=material.tokenizer.vocabulary_size)
-    options = replace(options, corpus=material.corpus.config, model=model)
-    trainer = Trainer(run, options, material, runtime, stop)
+    warnings = [*notes(options, material), *material.warnings]
+    options = replace(options, corpus=material.corpus.config, tokenizer=material.tokenizer.config)
+    options = options.settled(material.tokenizer.vocabulary_size, runtime.device.type)
+    spent = 0.0
+    if options.fit:
+        fitted = fit(options, material, runtime)
+        options, spent = fitted.options, fitted.seconds
+        yield Fitted(fitted)
+    trainer = Trainer(run, options, material, runtime, stop, spent=spent, start=start.model if start else None)
     if checkpoint is None:
         write_run_file(run, options, material, runtime.precision)
     else:
         trainer.restore(checkpoint)
     trainer.open_metrics()
     stack.callback(lambda: trainer.metrics.close())  # a rollback opens them anew
-    yield from map(Warned, material.warnings)
+    yield from map(Warned, warnings)
     yield trainer.prepared(resumed=checkpoint is not None)
     yield from trainer.steps()
 
@@ -127,7 +142,8 @@ def _as_checkpointed(run: Path, options: RunOptions, checkpoint: Path) -> RunOpt
     """
     about, where = read_json(checkpoint / CONFIG)["training"], str(checkpoint / CONFIG)
     try:
-        options.continuing(RunOptions.from_mapping(about["options"], where))
+        exactly = replace(options, start=None, start_sha256=None)  # a start would leave settings open
+        exactly.continuing(RunOptions.from_mapping(about["options"], where))
     except UsageError as error:
         raise ArtefactError(f"{run / RUN_FILE} was altered: {error}") from error
     if options.runtime.precision not in ("auto", about["precision"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstmlm.batches import Batches
 from lstmlm.corpus import Overlap
@@ -15,6 +15,9 @@ from lstmlm.scoring import perplexity
 from lstmlm.token_store import TokenStore
 from lstmlm.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from lstmlm.training.probing import Fit
+
 
 @dataclass(frozen=True)
 class Tokenizing:
@@ -23,6 +26,13 @@ class Tokenizing:
     split: str
     tokens: int
     text_bytes: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Settings that were left open are chosen."""
+
+    fit: Fit
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Prepared:
     batches: Batches
     resumed_at: int | None
     """The step of the checkpoint this run continues from."""
+    start: str | None
+    """The model whose weights this run began with."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Stepped(Progressed):
     learning_rate: float
     tokens_per_second: float
     gradient_norm: float
+    sampled: bool
+    """Whether the loss is that of a sampled softmax, which is lower than the full one's."""
 
     def record(self) -> dict[str, Any]:
         return {
@@ -86,15 +100,18 @@ class Stepped(Progressed):
             "learning_rate": self.learning_rate,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "gradient_norm": _finite(self.gradient_norm),
+            **({"sampled": True} if self.sampled else {}),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validated(Progressed):
-    """The whole validation split was scored, as `lstmlm eval` scores it."""
+    """The validation split was scored as `lstmlm eval` scores it: all of it, or (time budgets) its beginning."""
 
     loss: float
     best: bool
+    scored: int
+    """Tokens."""
 
     def record(self) -> dict[str, Any]:
         return {
@@ -103,6 +120,7 @@ class Validated(Progressed):
             "loss": self.loss,
             "perplexity": _finite(perplexity(self.loss, 1)),
             "best": self.best,
+            "scored": self.scored,
         }
 
 
@@ -134,7 +152,7 @@ class RolledBack(Progressed):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Progressed):
-    """The run is complete; `loss` is the best validation loss, of the model that `best` points to."""
+    """The run is complete; `loss` is that of the model that `best` points to, over the whole validation split."""
 
     loss: float
     best_step: int
@@ -157,4 +175,4 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-Event = Tokenizing | Prepared | Warned | Stepped | Validated | Saved | RolledBack | Ended
+Event = Tokenizing | Fitted | Prepared | Warned | Stepped | Validated | Saved | RolledBack | Ended

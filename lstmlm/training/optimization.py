@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lstmlm.config import TrainConfig
 
 _DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda rest: rest,
     "cosine": lambda rest: 0.5 - 0.5 * math.cos(math.pi * rest),
+    "one-cycle": lambda rest: 0.5 - 0.5 * math.cos(math.pi * rest),
     "constant": lambda rest: 1.0,
 }
+_ONE_CYCLE_DIP = 0.1
+"""How far one-cycle lowers the momentum while the learning rate is high (Smith 2018, section 4.3)."""
 
 
 def learning_rate(config: TrainConfig, done: float) -> float:
@@ -26,6 +30,45 @@ def learning_rate(config: TrainConfig, done: float) -> float:
         return config.learning_rate * max(done, 1e-3 * config.warmup) / config.warmup
     rest = (1.0 - min(done, 1.0)) / (1.0 - config.warmup)
     return config.learning_rate * _DECAYS[config.schedule](rest)
+
+
+def momentum(config: TrainConfig, done: float) -> float:
+    """The momentum (beta1) at the same place: one-cycle lowers it while the learning rate is high."""
+    if config.schedule != "one-cycle":
+        return config.momentum
+    dip = min(_ONE_CYCLE_DIP, config.momentum / 2)  # a small momentum stays above 0
+    return config.momentum - dip * learning_rate(config, done) / config.learning_rate
+
+
+class LazyAdamW(torch.optim.AdamW):
+    """AdamW which, where a gradient is sparse, updates only the rows that it holds, and the moments of these.
+
+    What `torch.optim.SparseAdam` does, with weight decay, beside dense parameters, and in one pass over the rows.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight.grad.is_sparse:
+                    self._update_rows(weight, group)
+                    weight.grad = None  # done: the rest is dense
+        return super().step(closure)
+
+    def _update_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
+        rows_R, grad_RX = weight.grad._indices()[0], weight.grad._values()  # type: ignore[union-attr]
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        steps, (beta1, beta2) = float(state["step"]), group["betas"]
+        mean_RX = state["exp_avg"][rows_R].lerp_(grad_RX, 1 - beta1)
+        square_RX = state["exp_avg_sq"][rows_R].mul_(beta2).addcmul_(grad_RX, grad_RX, value=1 - beta2)
+        state["exp_avg"][rows_R], state["exp_avg_sq"][rows_R] = mean_RX, square_RX
+        scale_RX = square_RX.sqrt_().mul_(1 / math.sqrt(1 - beta2**steps)).add_(group["eps"])
+        decayed_RX = weight[rows_R].mul_(1 - group["lr"] * group["weight_decay"])
+        weight[rows_R] = decayed_RX.addcdiv_(mean_RX, scale_RX, value=-group["lr"] / (1 - beta1**steps))
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -42,7 +85,37 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
         return torch.optim.RMSprop(groups, lr=rate, alpha=config.beta2, momentum=config.momentum)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=rate, betas=betas, fused=True)
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+    return LazyAdamW(groups, lr=rate, betas=betas, fused=True)
+
+
+def set_pace(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+    """Learning rate and momentum of the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
+def guarded_step(optimizer: torch.optim.Optimizer, wanted: Tensor) -> None:
+    """`optimizer.step()` if the boolean `wanted` is true; on a GPU the device finds out for itself, and nothing waits.
+
+    The fused kernels skip an update themselves where `found_inf` is 1, as they do under torch's gradient scaler. Waited for
+    are the first update, as SGD's kernel leaves its new memory unset where it skips, and those of rows, which are not fused.
+    """
+    if wanted.device.type == "cpu" or not _skips_by_itself(optimizer):
+        if wanted:
+            optimizer.step()
+        return
+    optimizer.grad_scale, optimizer.found_inf = None, (~wanted).float()  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+def _skips_by_itself(optimizer: torch.optim.Optimizer) -> bool:
+    gradients = (weight.grad for group in optimizer.param_groups for weight in group["params"])
+    by_rows = any(gradient is not None and gradient.is_sparse for gradient in gradients)
+    return getattr(optimizer, "_step_supports_amp_scaling", False) and bool(optimizer.state) and not by_rows
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

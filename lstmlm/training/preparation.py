@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TOKENIZER
@@ -14,6 +14,7 @@ from lstmlm.storage import make_directory, read_json, to_json, write_atomic
 from lstmlm.token_store import TokenStore, build_store, open_store
 from lstmlm.tokenizer import Tokenizer
 from lstmlm.training.events import Tokenizing
+from lstmlm.training.fitting import fitted_vocabulary_size
 from lstmlm.training.options import RunOptions
 
 _NOTICED_OVERLAP = 0.01
@@ -45,10 +46,13 @@ class Material:
         return found
 
 
-def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopRequest) -> Iterator[Tokenizing | Material]:
+def prepare(
+    run: Path, options: RunOptions, checkpoint: Path | None, stop: StopRequest, tokenizer: Tokenizer | None = None
+) -> Iterator[Tokenizing | Material]:
     """Yield progress, and last the `Material` of a run, reusing what is complete and unchanged on disk.
 
-    With a `checkpoint`, its tokenizer is taken and the text must be the one it was trained on.
+    A `tokenizer` that is given is not trained anew. With a `checkpoint`, its tokenizer is taken and the text must be the
+    one it was trained on.
 
     Raises:
         UsageError: the text is another one than that of the checkpoint.
@@ -56,9 +60,13 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
     corpus = open_corpus(options.sources, options.corpus)
     if "valid" not in corpus.splits:
         raise DataError(f"{corpus.name} has no validation text; expected a valid.* file, or a --split such as 90/5/5")
-    if checkpoint is None:
-        tokenizer = Tokenizer.train(options.tokenizer, _until_stopped(corpus.pieces("train"), stop))
-    else:
+    if checkpoint is None and tokenizer is None:
+        config = options.tokenizer
+        if "vocabulary_size" in options.fit and config.kind == "bpe":
+            text = survey(_until_stopped(corpus.pieces("train"), stop))
+            config = replace(config, vocabulary_size=fitted_vocabulary_size(text.bytes))
+        tokenizer = Tokenizer.train(config, _until_stopped(corpus.pieces("train"), stop))
+    elif checkpoint is not None:
         about = read_json(checkpoint / CONFIG)
         tokenizer = Tokenizer.load((checkpoint / TOKENIZER).read_bytes(), options.tokenizer)
         for split, sha256 in about["training"]["text_sha256"].items():
@@ -66,6 +74,7 @@ def prepare(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
                 raise UsageError(
                     f"the {split} text of {corpus.name} has changed since this run was started; start a new one"
                 )
+    assert tokenizer is not None, "given, or the checkpoint's, or trained"
     make_directory(run / "tokens")
     stores = {}
     for split in corpus.splits:

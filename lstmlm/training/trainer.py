@@ -4,7 +4,7 @@ A run is a function of its options, its text and the machine's arithmetic: batch
 of (seed, step), all else stands in the checkpoint. A run that was killed and continued therefore ends bit-equal to one
 that was not, and `metrics.jsonl` holds only events that do not depend on when it was killed.
 
-T time, B batch (streams), V vocabulary, H hidden, L layers, N tokens of a window
+V vocabulary
 """
 
 from __future__ import annotations
@@ -15,52 +15,63 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from torch import nn
 
-from lstmlm.batches import UNSCORED, Batches
-from lstmlm.checkpoint import find_best, model_files, newest_valid, save_step
+from lstmlm.batches import Batches
+from lstmlm.checkpoint import find_best, load_model, model_files, newest_valid, save_step
 from lstmlm.config import parse_interval
 from lstmlm.errors import DivergedError, StoppedError, StorageError
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import Runtime, StopRequest
-from lstmlm.scoring import score_segments
 from lstmlm.storage import EventLog, to_json, write_atomic
-from lstmlm.training.events import Ended, Event, Prepared, RolledBack, Saved, Stepped, Validated, Warned
-from lstmlm.training.optimization import build_optimizer, learning_rate
+from lstmlm.training.events import Ended, Event, Prepared, Progressed, RolledBack, Saved, Stepped, Validated, Warned
+from lstmlm.training.learner import Learner, Update
+from lstmlm.training.optimization import learning_rate, momentum
 from lstmlm.training.options import RunOptions
 from lstmlm.training.preparation import Material
 from lstmlm.training.standing import Standing, diagnostics, pack_training, restore_training
+from lstmlm.training.validation import Validator
+from lstmlm.training.warm_start import load_start
 
 _Logged = TypeVar("_Logged", Stepped, Validated, RolledBack, Ended)
 
 REPORT_EVERY = 20
 """Steps between two `step` events."""
-VALIDATIONS = 20
-"""Validations of a time budget, about; steps and epochs are validated every epoch, but at most 50 times."""
 MOST_SKIPPED = 3
 """Updates in a row that are left out before the run goes back to its last checkpoint."""
-_ABSURD_LOSS = 10.0
-"""A loss this many times that of a uniform guess counts as not finite: training that works never gets there."""
 
 
 class Trainer:
     """A run in progress: model, optimizer, streams, and where it stands."""
 
-    def __init__(self, run: Path, options: RunOptions, material: Material, runtime: Runtime, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        run: Path,
+        options: RunOptions,
+        material: Material,
+        runtime: Runtime,
+        stop: StopRequest,
+        *,
+        spent: float = 0.0,
+        start: LanguageModel | None = None,
+    ) -> None:
+        """`spent` are the seconds of a time budget that are used already; `start` has the weights to begin with."""
         self.run, self.options, self.material, self.stop = run, options, material, stop
+        self._spent = spent
         self.config = options.training
         self.runtime = runtime
         self.model = LanguageModel(options.model).to(runtime.device)
         store = material.stores["train"]
-        self.unigram_counts_V = torch.from_numpy(store.count_symbols(options.model.vocabulary_size))
+        counts_V = torch.from_numpy(store.count_symbols(options.model.vocabulary_size))
+        self.validator = Validator(material.stores["valid"], material.tokenizer.eos)
+        self.learner = Learner(self.model, self.config, counts_V, runtime, start)
         self.batches = Batches(
             store.ids,
             batch_size=self.config.batch_size,
             window=self.config.window,
             eos=material.tokenizer.eos,
             seed=self.config.seed,
+            vary_window=self.config.vary_window,
         )
         per_epoch = self.batches.windows_per_epoch
         self.total_steps = self.config.steps or (self.config.epochs or 0) * per_epoch or None
@@ -69,18 +80,16 @@ class Trainer:
             self.validate_every = per_epoch * math.ceil(self.total_steps / (50 * per_epoch))
         self.checkpoint_steps, self.checkpoint_seconds = parse_interval(self.config.checkpoint_every)
         self.saved_step = -1
+        self._last = Update(nats=math.nan, tokens=1, gradient_norm=math.nan, made=False)  # of a continued run not known
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self.model.reset_parameters(self.config.seed, self.unigram_counts_V)
-        self.optimizer = build_optimizer(self.model, self.config)
-        self.state = self.model.initial_state(self.batches.batch_size)
-        self.standing = Standing()
+        self.learner.start_afresh(self.batches.batch_size)
+        self.standing = Standing(seconds=self._spent, fit_seconds=self._spent, validated_seconds=self._spent)
 
     def restore(self, checkpoint: Path) -> None:
         """Stand where `checkpoint` was made."""
-        self.optimizer = build_optimizer(self.model, self.config)
-        self.standing, self.state = restore_training(checkpoint, self.model, self.optimizer)
+        self.standing = restore_training(checkpoint, self.learner)
         self.saved_step = self.standing.step
         if not find_best(self.run, self.standing.best_step):
             self.standing.best_loss = None  # that model was damaged or lost: the next validation counts as better
@@ -88,6 +97,10 @@ class Trainer:
     def open_metrics(self) -> EventLog:
         """Open `metrics.jsonl`, as long as it was at the checkpoint."""
         self.metrics = EventLog(self.run / "metrics.jsonl", self.standing.metrics_bytes)
+        if self.options.start is not None and not self.standing.metrics_bytes:
+            where = Progressed(**self._where()).record()
+            start = {"model": self.options.start, "sha256": self.options.start_sha256}
+            self.metrics.append({"event": "start", **where, **start})
         return self.metrics
 
     def prepared(self, *, resumed: bool) -> Prepared:
@@ -101,6 +114,7 @@ class Trainer:
             total_steps=self.total_steps,
             batches=self.batches,
             resumed_at=self.standing.step if resumed else None,
+            start=self.options.start,
         )
 
     # -- the course of the run ----------------------------------------------------------------------------------------
@@ -110,19 +124,23 @@ class Trainer:
         self._started = time.monotonic() - self.standing.seconds
         self._saved_seconds = self.standing.seconds
         self._step_seconds = 0.0
+        if self.options.start is not None and self.saved_step < 0:  # training may make it worse: then it is the best
+            yield self._log(self._validate())
+            yield from self._save_if_due(improved=True)
         finished = False
         while not finished:
             if self.stop.signal_number is not None:
                 yield from self._save_and_stop(self.stop.signal_number)
             before = time.monotonic()
-            loss, norm, rate = self._step()
+            rate = self._step()
             self._step_seconds += time.monotonic() - before
             self._tick()
             if self.standing.skipped > MOST_SKIPPED:
+                loss, norm = self._last.nats / self._last.tokens, self._last.gradient_norm
                 yield self._roll_back(f"loss {loss:.4g}, gradient norm {norm:.4g} at step {self.standing.step}")
                 continue
             if self.standing.step % REPORT_EVERY == 0 and self.standing.pending_tokens:
-                yield self._log(self._report(norm, rate))
+                yield self._log(self._report(self._last.gradient_norm, rate))
             finished = self._done() >= 1.0
             improved = early = False
             if finished or self._validation_due():
@@ -142,49 +160,45 @@ class Trainer:
                 yield from self._save_if_due(improved)
 
     def _done(self) -> float:
-        """The part of the run that lies behind, 0 to 1. A time budget leaves room for the last validation."""
+        """The part of the run that lies behind, 0 to 1. A time budget leaves room for the last validation.
+
+        Of a budget so short that choosing the settings used it up, training takes another half.
+        """
         if self.total_steps:
             return self.standing.step / self.total_steps
-        budget = self.config.budget or math.inf
-        return min(1.0, self.standing.seconds / max(budget - self.standing.validation_cost, 0.5 * budget))
+        standing, budget = self.standing, self.config.budget or math.inf
+        reserve = self.validator.reserve(standing.validation_cost, standing.validation_tokens or self.validator.total)
+        time_to_train = max(budget - standing.fit_seconds, 0.5 * budget)
+        return min(1.0, (standing.seconds - standing.fit_seconds) / max(time_to_train - reserve, 0.5 * time_to_train))
 
     def _tick(self) -> None:
         self.standing.seconds = time.monotonic() - self._started
 
-    def _step(self) -> tuple[float, float, float]:
-        """One window forward and backward; returns loss (nats per token), gradient norm and learning rate."""
-        standing, device = self.standing, self.runtime.device
+    def _step(self) -> float:
+        """One update; returns its learning rate."""
+        standing = self.standing
         window = self.batches.at(standing.step)
-        if window.starts_epoch:
-            self.state = self.model.initial_state(self.batches.batch_size)
-        rate = learning_rate(self.config, self._done()) * standing.learning_rate_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(_dropout_seed(self.config.seed, standing.step))
-        self.model.train()
-        targets_N = window.targets_TB.flatten().to(device)
-        with self.runtime.step_precision():
-            hidden_TBH, state = self.model(window.inputs_TB.to(device), self.state)
-            hidden_NH = hidden_TBH.flatten(0, 1)
-            if window.starts_epoch:
-                scored_N = targets_N != UNSCORED
-                hidden_NH, targets_N = hidden_NH[scored_N], targets_N[scored_N]
-            loss = self.model.loss(hidden_NH, targets_N)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
-        nats = float(loss.detach())
+        done = self._done()
+        rate = learning_rate(self.config, done) * standing.learning_rate_scale
+        rate *= window.inputs_TB.shape[0] / self.batches.window if self.config.vary_window else 1.0
+        self.learner.update(window, standing.step, rate=rate, momentum=momentum(self.config, done))
         standing.step += 1
         standing.tokens += window.targets_TB.numel()
-        if math.isfinite(nats + norm) and nats < _ABSURD_LOSS * math.log(self.model.config.vocabulary_size):
-            self.optimizer.step()
-            self.state = tuple(part_LBH.detach() for part_LBH in state)
-            standing.pending_nats += nats * len(targets_N)
-            standing.pending_tokens += len(targets_N)
-            standing.skipped = 0
-        else:
-            standing.skipped += 1
-        return nats, norm, rate
+        if not self.runtime.asynchronous or standing.step % REPORT_EVERY == 0:
+            self._account()
+        return rate
+
+    def _account(self) -> None:
+        """Take note of what came of the last updates; a GPU is asked only now and then, as asking means waiting for it."""
+        standing = self.standing
+        for update in self.learner.collect():
+            self._last = update
+            if update.made:
+                standing.pending_nats += update.nats
+                standing.pending_tokens += update.tokens
+                standing.skipped = 0
+            else:
+                standing.skipped += 1
 
     def _where(self) -> dict[str, Any]:
         standing = self.standing
@@ -204,6 +218,7 @@ class Trainer:
             learning_rate=rate,
             tokens_per_second=standing.pending_tokens / max(self._step_seconds, 1e-9),
             gradient_norm=norm,
+            sampled=bool(self.config.negatives),
         )
         standing.pending_nats, standing.pending_tokens, self._step_seconds = 0.0, 0, 0.0
         return report
@@ -219,15 +234,16 @@ class Trainer:
         if self.validate_every:
             return standing.step % self.validate_every == 0
         budget = self.config.budget or 0.0
-        wait = max(budget / VALIDATIONS, 10 * standing.validation_cost)  # at most a tenth of the time
+        wait = self.validator.wait(budget, standing.validation_cost)
         return standing.seconds - standing.validated_seconds >= wait and budget - standing.seconds > wait / 2
 
     def _validate(self) -> Validated:
-        """Score the whole validation split exactly, as `lstmlm eval` does."""
         standing, before = self.standing, time.monotonic()
-        store = self.material.stores["valid"]
-        scores = score_segments(self.model, store.files, eos=self.material.tokenizer.eos)
-        loss = scores.nll_nats / len(store.ids)
+        with self.learner.averaged():
+            if not standing.validation_tokens:
+                standing.validation_tokens = self.validator.affordable(self.model, self.config.budget)
+                before = time.monotonic()
+            loss = self.validator.score(self.model, standing.validation_tokens)
         better = standing.best_loss is None or loss < standing.best_loss
         if better:
             standing.best_loss, standing.best_step, standing.worse_validations = loss, standing.step, 0
@@ -235,7 +251,18 @@ class Trainer:
             standing.worse_validations += 1
         self._tick()
         standing.validated_seconds, standing.validation_cost = standing.seconds, time.monotonic() - before
-        return Validated(**self._where(), loss=loss, best=better)
+        return Validated(**self._where(), loss=loss, best=better, scored=standing.validation_tokens)
+
+    def _final_loss(self) -> float:
+        """Nats per token of the best model over the whole validation split."""
+        standing, total = self.standing, self.validator.total
+        assert standing.best_loss is not None, "a run ends with a validation"
+        if standing.validation_tokens == total:
+            return standing.best_loss
+        if standing.best_step != standing.step:
+            return self.validator.score(load_model(self.run, self.runtime.device).model, total)
+        with self.learner.averaged():
+            return self.validator.score(self.model, total)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -259,6 +286,7 @@ class Trainer:
         self._saved_seconds = standing.seconds
 
     def _save(self, *, best: bool) -> Saved:
+        self._account()
         standing = self.standing
         standing.metrics_bytes = self.metrics.sync()
         self._tick()
@@ -271,8 +299,9 @@ class Trainer:
             "validation_loss": standing.best_loss if best else None,
         }
         documents = self.material.corpus.config.documents or "file"
-        files = model_files(self.model, self.material.tokenizer, documents=documents, training=about)
-        files |= pack_training(standing, self.optimizer, self.state)
+        with self.learner.averaged():
+            files = model_files(self.model, self.material.tokenizer, documents=documents, training=about)
+        files |= pack_training(standing, self.learner)
         path = save_step(self.run, standing.step, files, best=best)
         self.saved_step = standing.step
         return Saved(**self._where(), path=path)
@@ -286,8 +315,9 @@ class Trainer:
 
     def _finish(self, improved: bool, early: bool) -> Iterator[Event]:
         standing = self.standing
-        assert standing.best_loss is not None, "a run ends with a validation"
-        ended = Ended(**self._where(), loss=standing.best_loss, best_step=standing.best_step, early=early)
+        loss = self._final_loss()
+        self._tick()
+        ended = Ended(**self._where(), loss=loss, best_step=standing.best_step, early=early)
         self._log(ended)
         standing.finished = True
         yield self._save(best=improved)
@@ -310,6 +340,8 @@ class Trainer:
         if checkpoint is not None:
             self.restore(checkpoint)
         else:
+            if self.options.start is not None and self.learner.start is None:  # continued, and its checkpoints lost since
+                self.learner.start = load_start(self.options).model
             self._start_afresh()
         self.metrics.close()
         self.open_metrics()
@@ -318,8 +350,3 @@ class Trainer:
         standing.learning_rate_scale *= 0.5
         self._tick()
         return self._log(RolledBack(**self._where(), symptom=symptom, learning_rate_scale=standing.learning_rate_scale))
-
-
-def _dropout_seed(seed: int, step: int) -> int:
-    """The random state of a step, so that it need not be saved."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
