@@ -87,9 +87,7 @@ def ours(model: ModelConfig, training: TrainConfig, precision: str, counts_V: Te
 @click.option("--batch-size", default=40, show_default=True)
 @click.option("--window", default=70, show_default=True)
 @click.option("--steps", default=6, show_default=True, help="Timed steps of each in a round, after two that are not.")
-def main(
-    source: str, embedding: int, hidden: int, layers: int, batch_size: int, window: int, steps: int, rounds: int
-) -> None:
+def main(source: str, embedding: int, hidden: int, layers: int, batch_size: int, window: int, steps: int) -> None:
     """Print the table for the words of SOURCE."""
     keep_freed_memory()
     corpus = open_corpus([source])
@@ -127,7 +125,7 @@ def main(
                     contender.seconds.append(time.perf_counter() - before)
     base = statistics.median(contenders[0].seconds)
     click.echo(
-        f"V {size:,}, E {embedding}, H {hidden}, L {layers}, {batch_size} x {window} tokens, {rounds} x {steps} steps each"
+        f"V {size:,}, E {embedding}, H {hidden}, L {layers}, {batch_size} x {window} tokens, {ROUNDS} x {steps} steps"
     )
     click.echo(f"{'output layer':<36}{'ms/step':>9}{'tokens/s':>10}{'ratio':>8}")
     for contender in contenders:

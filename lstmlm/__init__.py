@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
     from lstmlm.tokenizer import Tokenizer
-    from lstmlm.training import RunOptions, train
+    from lstmlm.training import FITTED, RunOptions, train
 
 _HOMES = {
     "CorpusConfig": "config",
+    "FITTED": "training",
     "LanguageModel": "model",
     "LstmlmError": "errors",
     "ModelConfig": "config",
@@ -43,6 +44,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FITTED",
     "CorpusConfig",
     "LanguageModel",
     "LstmlmError",

@@ -22,7 +22,7 @@ INPUTS = ("embedding", "one-hot")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 SCHEDULES = ("linear", "cosine", "one-cycle", "constant")
 SOFTMAXES = ("full", "adaptive")
-NEGATIVES = 1_536
+NEGATIVES = 3_000
 """Draws for a sampled softmax, where nobody says how many: enough for tens of thousands of symbols."""
 DROPOUTS = ("dropout_embedding", "dropout_input", "dropout_hidden", "dropout_weight", "dropout_output")
 ADAPTIVE_CUTOFFS = (2_000, 10_000, 60_000)

@@ -65,6 +65,12 @@ def shapes(model: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         found["output.weight"] = (size, hidden)
     elif embedding != hidden:
         found["output.projection.weight"] = (embedding, hidden)
+    if model["softmax"] == "adaptive":
+        clusters = len(model["cutoffs"]) + 1
+        found |= {
+            "output.cluster_weight": (clusters, embedding if model["tied"] else hidden),
+            "output.cluster_bias": (clusters,),
+        }
     return found
 
 
@@ -134,7 +140,19 @@ def predictions(model: Model, inputs: list[int]) -> Iterator[Array]:
             values = values + hidden[layer] if about["residual"] and layer > 0 else hidden[layer]
         if "output.projection.weight" in weights:
             values = weights["output.projection.weight"] @ values
-        yield weights["embedding.weight" if about["tied"] else "output.weight"] @ values + weights["output.bias"]
+        logits = weights["embedding.weight" if about["tied"] else "output.weight"] @ values + weights["output.bias"]
+        yield by_cluster(logits, values, model) if about["softmax"] == "adaptive" else logits
+
+
+def by_cluster(logits: Array, values: Array, model: Model) -> Array:
+    """Log-probabilities: ln p(cluster) + ln p(symbol | cluster)."""
+    log_clusters = log_softmax(model.weights["output.cluster_weight"] @ values + model.weights["output.cluster_bias"])
+    parts = np.split(logits, model.config["model"]["cutoffs"])
+    return np.concatenate([log_softmax(part) + chosen for part, chosen in zip(parts, log_clusters, strict=True)])
+
+
+def log_softmax(values: Array) -> Array:
+    return values - values.max() - math.log(math.fsum(np.exp(values - values.max())))
 
 
 def sigmoid(values: Array) -> Array:

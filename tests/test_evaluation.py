@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tied with projection, residual": {"num_layers": 2, "residual": True},
     "tied": {"embedding_size": 16},
     "untied": {"tied": False, "num_layers": 2},
+    "adaptive": {"softmax": "adaptive", "cutoffs": (5, 12)},
+    "adaptive, untied": {"softmax": "adaptive", "cutoffs": (7,), "tied": False},
     "one-hot": {"input": "one-hot"},
     "one-hot, residual": {"input": "one-hot", "num_layers": 3, "residual": True},
 }

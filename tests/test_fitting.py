@@ -134,6 +134,26 @@ def test_a_vocabulary_can_be_trained(size: int) -> None:
     assert TokenizerConfig(kind="bpe", vocabulary_size=fitted_vocabulary_size(size))
 
 
+def test_only_settings_that_rules_choose_can_be_left_open() -> None:
+    with pytest.raises(UsageError, match="schedule cannot be fitted; expected some of averaging, batch_size"):
+        RunOptions(sources=("text.txt",), training=TrainConfig(budget=60), fit=frozenset({"hidden_size", "schedule"}))
+
+
+@several
+@given(kinds, sizes, works)
+def test_settings_follow_those_that_were_given(kind: str, tokens: int, work: float) -> None:
+    """A wider model learns more slowly, a longer window leaves room for fewer streams."""
+    options = left_open("text.txt", kind)
+    narrow, wide = (
+        shaped(replace(options, model=replace(options.model, hidden_size=width), fit=FITTED - {"hidden_size"}), tokens, work)
+        for width in (64, 1024)
+    )
+    assert narrow.training.learning_rate >= wide.training.learning_rate
+    assert narrow.model.embedding_size <= 64
+    long = replace(options, training=replace(options.training, window=10_000), fit=FITTED - {"window"})
+    assert shaped(long, tokens, work).training.batch_size <= shaped(options, tokens, work).training.batch_size
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +192,8 @@ def test_every_kind_of_model_trains_when_fitted(source: Path, tmp_path: Path, wa
     assert forecast.tokens_per_second > 0
     assert forecast.memory_bytes > 4 * prepared.model.num_parameters
     assert fit.seconds > 0
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["forecast"]
+    assert recorded == {name: getattr(forecast, name) for name in ("epochs", "seconds", "tokens_per_second", "memory_bytes")}
 
 
 @pytest.mark.parametrize("length", [{"steps": 5}, {"epochs": 1}], ids=str)
@@ -190,6 +212,7 @@ def test_a_number_of_steps_or_epochs_is_fitted_alike_every_time(
 
 def test_a_run_without_anything_to_fit_is_not_fitted(source: Path, tmp_path: Path) -> None:
     assert not of(Fitted, list(building.trained(tmp_path / "run", source, steps=1)))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["forecast"] is None
 
 
 def test_a_given_vocabulary_is_the_one(source: Path, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_what_the_optimizer_knows_of_untouched_rows_stays(touches: list[Touched]
     one.update(window(4), 4, rate=0.02, momentum=0.8)
     untouched = sorted(set(range(V)) - set(touches[-1].symbols_R.tolist()))
     rows = [name for name, part in before.items() if part.dim() and len(part) == V]
-    assert len(rows) == 2 * 3, "two moments of embedding, output and its bias"
+    assert len(rows) == 3 * 3, "two moments and a count of updates, of embedding, output and its bias"
     after = optimizer_tensors(one.optimizer)
     assert all(torch.equal(after[name][untouched], before[name][untouched]) for name in rows)
     assert all(torch.equal(new[untouched], old[name][untouched]) for name, new in weights(one).items() if len(new) == V)

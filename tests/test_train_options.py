@@ -16,7 +16,15 @@ from lstmlm.checkpoint import load_model
 from lstmlm.cli.main import run as run_command
 from lstmlm.cli.train import train_command
 from lstmlm.cli.train_options import build_options
-from lstmlm.config import NEGATIVES, CorpusConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
+from lstmlm.config import (
+    ADAPTIVE_CUTOFFS,
+    NEGATIVES,
+    CorpusConfig,
+    ModelConfig,
+    RuntimeConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from lstmlm.errors import ArtefactError, UsageError
 from lstmlm.training import RunOptions, train
 from lstmlm.training import options as options_module
@@ -214,6 +222,8 @@ def test_auto_samples_where_many_symbols_meet_a_cpu(
     assert settled.model.vocabulary_size == vocabulary_size
     assert choose_softmax(vocabulary_size, device, input=options.model.input, softmax=options.model.softmax) == negatives
     assert settled.settled(vocabulary_size, "cpu") == settled
+    clusters = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < vocabulary_size]
+    assert list(settled.model.cutoffs) == (clusters if options.model.softmax == "adaptive" else []), "written where used"
     for chosen in (0, 7) if negatives else (0,):
         asked = replace(options, training=TrainConfig(steps=1, negatives=chosen))
         assert asked.settled(vocabulary_size, device).training.negatives == chosen

@@ -42,13 +42,14 @@ def eval_command(
     from lstmlm.corpus import open_corpus, open_texts
     from lstmlm.evaluation import evaluate
     from lstmlm.report.terminal import evaluation_report
-    from lstmlm.runtime import set_threads
+    from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
     from lstmlm.training import RunOptions
 
     if json_path not in (None, "-"):
         check_output(Path(json_path))
     set_threads(threads)
+    keep_freed_memory()
     loaded = load_model(model)
     trained = loaded.training.get("options")
     options = RunOptions.from_mapping(trained, str(loaded.path)) if trained else None

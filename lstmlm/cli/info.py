@@ -73,6 +73,7 @@ def _run(path: Path) -> dict[str, Any]:
         "finished": standing.get("finished", False),
         "best": best_step(path),
         "best_validation_loss": standing.get("best_loss"),
+        "validation_tokens": standing.get("validation_tokens"),
         "model": _model(resolve_model(path)) if steps else None,
     }
 

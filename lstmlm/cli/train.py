@@ -99,8 +99,8 @@ _FITTED = "fitted"
 @_option("--accumulate", default=TrainConfig.accumulate, type=int, help="Parts a step is cut into, to take less memory.")
 @_option("--optimizer", default=TrainConfig.optimizer, type=_choice(settings.OPTIMIZERS), help="How weights are updated.")
 @_option("--lr", default=_FITTED, type=float, help="Peak learning rate.")
-@_option("--momentum", default=TrainConfig.momentum, type=float, help="Of SGD and RMSprop; beta1 of Adam and AdamW.")
-@_option("--beta2", default=TrainConfig.beta2, type=float, help="Of Adam and AdamW; how slowly RMSprop forgets.")
+@_option("--momentum", default=_FITTED, type=float, help="Of SGD and RMSprop; beta1 of Adam and AdamW.")
+@_option("--beta2", default=_FITTED, type=float, help="Of Adam and AdamW; how slowly RMSprop forgets.")
 @_option("--weight-decay", default=_FITTED, type=float, help="Pull of the weights towards zero.")
 @_option("--clip", default=TrainConfig.clip, type=float, help="Largest norm of the gradient.")
 @_option(

@@ -15,7 +15,6 @@
 """
 
 from lstmlm.training.course import train
-from lstmlm.training.fitting import FITTED
-from lstmlm.training.options import RunOptions, absolute_sources
+from lstmlm.training.options import FITTED, RunOptions, absolute_sources
 
 __all__ = ["FITTED", "RunOptions", "absolute_sources", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TRAINING_STATE, find_best, newest_valid, prune
@@ -116,14 +116,14 @@ def _course(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
     warnings = [*notes(options, material), *material.warnings]
     options = replace(options, corpus=material.corpus.config, tokenizer=material.tokenizer.config)
     options = options.settled(material.tokenizer.vocabulary_size, runtime.device.type)
-    spent = 0.0
+    spent, forecast = 0.0, None
     if options.fit:
         fitted = fit(options, material, runtime)
-        options, spent = fitted.options, fitted.seconds
+        options, spent, forecast = fitted.options, fitted.seconds, asdict(fitted.forecast)
         yield Fitted(fitted)
     trainer = Trainer(run, options, material, runtime, stop, spent=spent, start=start.model if start else None)
     if checkpoint is None:
-        write_run_file(run, options, material, runtime.precision)
+        write_run_file(run, options, material, runtime.precision, forecast)
     else:
         trainer.restore(checkpoint)
     trainer.open_metrics()

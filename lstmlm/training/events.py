@@ -152,9 +152,14 @@ class RolledBack(Progressed):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Progressed):
-    """The run is complete; `loss` is that of the model that `best` points to, over the whole validation split."""
+    """The run is complete; `loss` is that of the model that `best` points to.
+
+    It is over the whole validation split, unless that would take too much of a time budget.
+    """
 
     loss: float
+    scored: int
+    """Tokens."""
     best_step: int
     early: bool
     """Whether patience ran out before the end."""
@@ -165,6 +170,7 @@ class Ended(Progressed):
             **super().record(),
             "loss": self.loss,
             "perplexity": _finite(perplexity(self.loss, 1)),
+            "scored": self.scored,
             "best_step": self.best_step,
             "early": self.early,
         }

@@ -17,14 +17,8 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-from lstmlm.config import ModelConfig
+from lstmlm.config import ModelConfig, TrainConfig
 from lstmlm.training.options import RunOptions
-
-FITTED = frozenset(
-    {"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "batch_size", "window", "learning_rate"}
-    | {"dropout_input", "dropout_hidden", "dropout_weight", "dropout_output", "weight_decay", "averaging"}
-)
-"""Settings that are chosen where they were not given."""
 
 WARM_START_RATE = 0.3
 """What a model that is trained already learns with, of the rate of a new one. An estimate; to be measured."""
@@ -32,6 +26,8 @@ REFERENCE_WIDTH = 512
 REFERENCE_SPEED = 30_000.0
 """Tokens a second that one layer of this width makes on the machine of the measurements: the unit of work is its second."""
 REFERENCE_WORK = 90.0
+_WIDTH = 400
+"""For the work of 90 seconds; it grows by a ninth with every doubling."""
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536)
 _BATCHES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _WINDOWS = {"bpe": 48, "word": 40, "char": 96, "byte": 96}
@@ -45,32 +41,34 @@ def fitted_vocabulary_size(train_bytes: int) -> int:
 def shaped(options: RunOptions, tokens: int, work: float) -> RunOptions:
     """Shape, batch and learning rate for `work` seconds of the reference on a training text of `tokens`."""
     kind, doublings = options.tokenizer.kind, math.log2(max(1.0, work) / REFERENCE_WORK)
-    width = _nearest(_WIDTHS, min(REFERENCE_WIDTH * 2 ** (0.2 * doublings), 62 * tokens**0.2))
-    window = _WINDOWS[kind]
-    batch = _nearest(_BATCHES, min(16 * 2 ** (0.55 * max(-1.0, doublings)), tokens / (16 * window)))
-    rate = 1e-2 * 2 ** (-0.25 * doublings) * math.sqrt(REFERENCE_WIDTH / width)
+    wanted = min(_WIDTH * 2 ** (0.15 * doublings), 62 * tokens**0.2)
+    options = _with(options, hidden_size=_nearest(_WIDTHS, wanted), num_layers=1, window=_WINDOWS[kind])
+    width, window = options.model.hidden_size, options.training.window
+    batch = min(16 * 2 ** (0.55 * max(-1.0, doublings)), tokens / (16 * window))
+    rate = 1.5e-2 * 2 ** (-0.25 * doublings) * math.sqrt(_WIDTH / width)
+    rate = min(max(rate, 1e-3), 1.6e-2) * (WARM_START_RATE if options.start else 1.0)
     return _with(
         options,
-        hidden_size=width,
         embedding_size=min(width, 128 if kind in ("char", "byte") else 256 if work < 300 else 320),
-        num_layers=1,
-        batch_size=batch,
-        window=window,
-        learning_rate=float(f"{min(max(rate, 1e-3), 1.5e-2) * (WARM_START_RATE if options.start else 1.0):.1e}"),
+        batch_size=_nearest(_BATCHES, max(1.0, batch)),
+        learning_rate=float(f"{rate:.1e}"),
     )
 
 
 def regularized(options: RunOptions, epochs: float) -> RunOptions:
-    """Dropout and weight decay for so many passes over the text."""
+    """Dropout, weight decay and what the optimizer remembers, for so many passes over the text."""
     output = round(min(0.6, 0.1 + 0.09 * math.log2(max(1.0, epochs))), 2)
+    adam = options.training.optimizer in ("adam", "adamw")
     return _with(
         options,
         dropout_input=round(0.6 * output, 2) if options.tokenizer.kind in ("bpe", "word") else 0.0,
         dropout_hidden=round(0.6 * output, 2) if options.model.num_layers > 1 else 0.0,
         dropout_weight=0.0,
         dropout_output=output,
-        weight_decay=0.03,
+        weight_decay=0.1 if options.training.optimizer == "adamw" else 0.0,
         averaging=0.0,
+        momentum=0.8 if adam else TrainConfig.momentum,
+        beta2=0.997 if adam else TrainConfig.beta2,
     )
 
 

@@ -23,6 +23,12 @@ from lstmlm.errors import ArtefactError, UsageError
 from lstmlm.recipes import Recipe
 from lstmlm.storage import read_json
 
+FITTED = frozenset(
+    {"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "batch_size", "window", "learning_rate"}
+    | {"dropout_input", "dropout_hidden", "dropout_weight", "dropout_output"}
+    | {"weight_decay", "averaging", "momentum", "beta2"}
+)
+"""Settings that can be left open, for `fitting.py` to choose."""
 _LENGTHS = ("budget", "epochs", "steps")
 _SAMPLED_FROM = 12_000
 """Symbols from which a CPU trains faster on a sampled softmax."""
@@ -46,7 +52,7 @@ class RunOptions:
     """Its vocabulary size is replaced by the tokenizer's."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     fit: frozenset[str] = frozenset()
-    """Names of settings that are chosen for the text, the time and the machine (see `fitting.FITTED`)."""
+    """Names of settings, of those in `FITTED`, that are chosen for the text, the time and the machine."""
     recipe: str | None = None
     """NAME@VERSION of the recipe that these options began from."""
     recipe_sha256: str | None = None
@@ -57,6 +63,8 @@ class RunOptions:
     """Of its `model.safetensors`; `None`: whatever is found there."""
 
     def __post_init__(self) -> None:
+        if unknown := sorted(self.fit - FITTED):
+            raise UsageError(f"{unknown[0]} cannot be fitted; expected some of {', '.join(sorted(FITTED))}")
         if self.training.negatives and (self.model.softmax != "full" or self.model.input != "embedding"):
             found = f"{self.model.input} input and a softmax that is {self.model.softmax}"
             raise UsageError(f"negatives sample a full softmax, of a model with an embedding; this one has {found}")
@@ -78,6 +86,8 @@ class RunOptions:
     def settled(self, vocabulary_size: int, device_type: str) -> RunOptions:
         """These options with what they left open decided, once the vocabulary and the device are known."""
         model, training = replace(self.model, vocabulary_size=vocabulary_size), self.training
+        if model.softmax == "adaptive":
+            model = replace(model, cutoffs=model.cluster_starts[1:])
         if training.negatives is None:
             negatives = choose_softmax(vocabulary_size, device_type, input=model.input, softmax=model.softmax)
             training = replace(training, negatives=negatives)

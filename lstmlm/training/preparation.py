@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TOKENIZER
 from lstmlm.corpus import Corpus, Overlap, Piece, measure_overlaps, open_corpus, survey
@@ -108,8 +109,10 @@ def _complete_store(path: Path, tokenizer: Tokenizer) -> TokenStore | None:
     return store if store.tokenizer_fingerprint == tokenizer.fingerprint else None
 
 
-def write_run_file(run: Path, settled: RunOptions, material: Material, precision: str) -> None:
-    """`run.json`: options, the text with its hashes and counts, versions."""
+def write_run_file(
+    run: Path, settled: RunOptions, material: Material, precision: str, forecast: Mapping[str, Any] | None
+) -> None:
+    """`run.json`: options, the text with its hashes and counts, what a fit expects, versions."""
     about = {
         "format": "lstmlm-run",
         "format_version": 1,
@@ -121,6 +124,7 @@ def write_run_file(run: Path, settled: RunOptions, material: Material, precision
             split: {"text": asdict(store.text), "tokens": asdict(store.tokens)} for split, store in material.stores.items()
         },
         "overlap": {split: asdict(overlap) for split, overlap in material.overlaps.items()},
+        "forecast": forecast,
         "versions": versions(),
     }
     write_atomic(run / RUN_FILE, to_json(about))

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from lstmlm.batches import Batches
-from lstmlm.config import TrainConfig
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import Runtime
 from lstmlm.training.fitting import REFERENCE_SPEED, REFERENCE_WIDTH, REFERENCE_WORK, reasons, regularized, shaped
@@ -64,23 +63,24 @@ def fit(options: RunOptions, material: Material, runtime: Runtime) -> Fit:
     started = time.monotonic()
     tokens, budget = len(material.stores["train"].ids), options.training.budget
     probe = 0.0 if budget is None else min(_LONGEST_PROBE, _PROBE * budget)
+    reference = shaped(options, tokens, REFERENCE_WORK)
     if budget is None:
-        work = _total_tokens(options.training, tokens) / REFERENCE_SPEED
+        work = _total_tokens(reference, tokens) / REFERENCE_SPEED
     else:
-        reference = shaped(options, tokens, REFERENCE_WORK)
         reference = replace(reference, model=replace(reference.model, hidden_size=REFERENCE_WIDTH, num_layers=1))
         work = budget * measure_speed(reference, material, runtime, probe) / REFERENCE_SPEED
     options = shaped(options, tokens, work)
     speed = measure_speed(options, material, runtime, probe)
-    epochs = (_total_tokens(options.training, tokens) if budget is None else budget * speed) / tokens
+    epochs = (_total_tokens(options, tokens) if budget is None else budget * speed) / tokens
     options = replace(regularized(options, epochs), fit=frozenset())
     forecast = Forecast(epochs, budget, speed, peak_memory() + _CHECKPOINT_COPIES * _weight_bytes(options))
     return Fit(options, tuple(reasons(options, epochs)), forecast, time.monotonic() - started)
 
 
-def _total_tokens(training: TrainConfig, tokens: int) -> float:
+def _total_tokens(options: RunOptions, tokens: int) -> float:
+    training = options.training
     if training.steps is not None:
-        return training.steps * training.batch_size * training.window
+        return training.steps * min(tokens, training.batch_size * training.window)
     return (training.epochs or 0) * tokens
 
 

@@ -167,7 +167,8 @@ class Trainer:
         if self.total_steps:
             return self.standing.step / self.total_steps
         standing, budget = self.standing, self.config.budget or math.inf
-        reserve = self.validator.reserve(standing.validation_cost, standing.validation_tokens or self.validator.total)
+        scored = standing.validation_tokens or self.validator.total
+        reserve = self.validator.reserve(scored, standing.validation_cost, self.config.budget)
         time_to_train = max(budget - standing.fit_seconds, 0.5 * budget)
         return min(1.0, (standing.seconds - standing.fit_seconds) / max(time_to_train - reserve, 0.5 * time_to_train))
 
@@ -253,16 +254,18 @@ class Trainer:
         standing.validated_seconds, standing.validation_cost = standing.seconds, time.monotonic() - before
         return Validated(**self._where(), loss=loss, best=better, scored=standing.validation_tokens)
 
-    def _final_loss(self) -> float:
-        """Nats per token of the best model over the whole validation split."""
-        standing, total = self.standing, self.validator.total
+    def _final_loss(self) -> tuple[float, int]:
+        """Nats per token of the best model, and over how many tokens: all of the split, where the budget affords it."""
+        standing = self.standing
         assert standing.best_loss is not None, "a run ends with a validation"
-        if standing.validation_tokens == total:
-            return standing.best_loss
+        scored = standing.validation_tokens
+        final = self.validator.final_tokens(scored, standing.validation_cost, self.config.budget)
+        if final == scored:
+            return standing.best_loss, scored
         if standing.best_step != standing.step:
-            return self.validator.score(load_model(self.run, self.runtime.device).model, total)
+            return self.validator.score(load_model(self.run, self.runtime.device).model, final), final
         with self.learner.averaged():
-            return self.validator.score(self.model, total)
+            return self.validator.score(self.model, final), final
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -297,6 +300,7 @@ class Trainer:
             "step": standing.step,
             "tokens": standing.tokens,
             "validation_loss": standing.best_loss if best else None,
+            "validation_tokens": standing.validation_tokens if best else None,
         }
         documents = self.material.corpus.config.documents or "file"
         with self.learner.averaged():
@@ -315,9 +319,9 @@ class Trainer:
 
     def _finish(self, improved: bool, early: bool) -> Iterator[Event]:
         standing = self.standing
-        loss = self._final_loss()
+        loss, scored = self._final_loss()
         self._tick()
-        ended = Ended(**self._where(), loss=loss, best_step=standing.best_step, early=early)
+        ended = Ended(**self._where(), loss=loss, scored=scored, best_step=standing.best_step, early=early)
         self._log(ended)
         standing.finished = True
         yield self._save(best=improved)

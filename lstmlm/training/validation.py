@@ -13,7 +13,9 @@ VALIDATIONS = 20
 _SHARE = 0.06
 """Part of a time budget that validations may take together..."""
 _SHARE_OF_ONE = 0.015
-"""...and one of them."""
+"""...and one of them..."""
+_SHARE_OF_LAST = 0.08
+"""...and the last one, of the best model."""
 _TRIAL_TOKENS = 4096
 
 
@@ -48,9 +50,15 @@ class Validator:
                 break
         return score_segments(model, segments, eos=self._eos).nll_nats / tokens
 
-    def reserve(self, cost: float, tokens: int) -> float:
-        """Seconds to keep for the end, where a validation of `tokens` took `cost`: another one, then the whole split."""
-        return cost if tokens == self.total else cost * (1 + self.total / tokens)
+    def final_tokens(self, tokens: int, cost: float, budget: float | None) -> int:
+        """How many are scored at the end, where `tokens` took `cost` seconds: all, unless the budget does not afford it."""
+        affordable = budget is None or cost * self.total / tokens <= _SHARE_OF_LAST * budget
+        return self.total if affordable else tokens
+
+    def reserve(self, tokens: int, cost: float, budget: float | None) -> float:
+        """Seconds to keep for the end: one more validation, then the rest of the final score."""
+        final = self.final_tokens(tokens, cost, budget)
+        return cost if final == tokens else cost * (1 + final / tokens)
 
     @staticmethod
     def wait(budget: float, cost: float) -> float:
