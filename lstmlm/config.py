@@ -215,7 +215,7 @@ class TrainConfig:
     optimizer: str = "adamw"
     learning_rate: float = 5e-3
     momentum: float = 0.9
-    """SGD's and RMSprop's momentum; Adam's and AdamW's beta1."""
+    """SGD's and RMSprop's momentum; Adam's and AdamW's beta1 (but for rows of a sampled softmax, which AdamW gives none)."""
     beta2: float = 0.99
     weight_decay: float = 0.01
     clip: float = 1.0

@@ -57,7 +57,7 @@ def shaped(options: RunOptions, tokens: int, work: float) -> RunOptions:
 
 def regularized(options: RunOptions, epochs: float) -> RunOptions:
     """Dropout, weight decay and what the optimizer remembers, for so many passes over the text."""
-    output = round(min(0.6, 0.1 + 0.09 * math.log2(max(1.0, epochs))), 2)
+    output = round(min(0.6, max(0.0, 0.1 + 0.09 * math.log2(max(0.25, epochs)))), 2)
     adam = options.training.optimizer in ("adam", "adamw")
     return _with(
         options,
