@@ -3,7 +3,7 @@
     python benchmarks/fitting.py -o runs/fitting --data PATH/TO/DATA [--only diary,everyday,...]
 
 DATA holds the sets that are not in the project: `wikitext-2/`, `tiny-shakespeare/input.txt` and `classics/` (a folder of
-books). Each pair is trained twice with the same budget; both models are then scored exactly on the whole validation split.
+books). Each pair is trained twice within the same budget; both models are then scored exactly on the whole validation split.
 The ratio is that of the perplexities: per word (per character for characters), so that the vocabularies may differ.
 """
 
@@ -34,9 +34,21 @@ class Pair:
 
 
 PAIRS = (
-    Pair("diary", "diary", "--budget 1m", ""),
+    Pair(
+        "diary",
+        "diary",
+        "--budget 1m",
+        "--steps 3000 --vocab-size 600 --hidden 192 --embedding 256 --batch-size 12 --window 48 --lr 1.5e-2 --momentum .8 "
+        "--beta2 .997 --weight-decay .1 --dropout-input .5 --dropout-output .6 --dropout-weight .6 --patience 0",
+    ),
     Pair("everyday", "everyday", "--budget 90s", "--recipe everyday-demo"),
-    Pair("shakespeare-bpe", "tiny-shakespeare/input.txt", "--split 90/10/0 --budget 3m", ""),
+    Pair(
+        "shakespeare-bpe",
+        "tiny-shakespeare/input.txt",
+        "--split 90/10/0 --budget 3m",
+        "--split 90/10/0 --budget 3m --vocab-size 2000 --hidden 384 --embedding 256 --batch-size 16 --window 48 --lr 1.4e-2 "
+        "--dropout-input .3 --dropout-output .4 --dropout-weight .15",
+    ),
     Pair(
         "shakespeare-char",
         "tiny-shakespeare/input.txt",

@@ -16,6 +16,7 @@ from lstmlm.batches import UNSCORED, Batches, Window
 from lstmlm.config import OPTIMIZERS, RuntimeConfig, TrainConfig
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import Runtime, choose_runtime
+from lstmlm.training import candidates
 from lstmlm.training import learner as learner_module
 from lstmlm.training.averaging import WeightAverage
 from lstmlm.training.candidates import CandidateSampler, Touched
@@ -227,7 +228,7 @@ def dense_step(model: LanguageModel, optimizer: torch.optim.Optimizer, read: Win
 def test_a_sampled_update_is_the_one_with_dense_gradients(
     touches: list[Touched], optimizer: str, shape: dict[str, Any]
 ) -> None:
-    """The first one, which has no momentum yet. AdamW leaves rows alone that the step did not touch; others see zeros there."""
+    """The first, without momentum yet. AdamW leaves rows alone that the step did not touch; others see zeros there."""
     training = {"optimizer": optimizer, "weight_decay": 0.1, "momentum": 0.8, "clip": 0.5, "learning_rate": 0.02}
     one = learner(shape, negatives=6, **training)
     model, before = copy.deepcopy(one.model), weights(one)
@@ -244,6 +245,27 @@ def test_a_sampled_update_is_the_one_with_dense_gradients(
         if len(wanted) == V and optimizer == "adamw":
             wanted[untouched] = before[name][untouched]
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_symbols_that_only_fill_up_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, touches: list[Touched], shape: dict[str, Any]
+) -> None:
+    """Their corrected logits are -infinity, and so their gradients 0."""
+    size, runs = 150, []
+    for multiple in (1, 16):
+        monkeypatch.setattr(candidates, "_MULTIPLE", multiple)
+        one = learner(shape, size=size, negatives=20, momentum=0.8, clip=0.5)
+        runs.append((learn(one, steps=4, size=size), weights(one)))
+    for exact, filled in zip(touches[:4], touches[4:], strict=True):
+        assert filled.candidates % 16 == len(filled.symbols_R) % 16 == 0
+        assert len(exact.symbols_R) < len(filled.symbols_R) == len(filled.symbols_R.unique())
+        (fillers,) = torch.isinf(filled.log_inclusion_R).nonzero(as_tuple=True)
+        assert fillers.tolist() == list(range(exact.candidates, filled.candidates))
+    for plain, filling in zip(runs[0][0], runs[1][0], strict=True):
+        assert filling.nats == pytest.approx(plain.nats, rel=1e-12)
+        assert filling.gradient_norm == pytest.approx(plain.gradient_norm, rel=1e-12)
+    torch.testing.assert_close(runs[1][1], runs[0][1], rtol=1e-10, atol=1e-12)
 
 
 def test_what_the_optimizer_knows_of_untouched_rows_stays(touches: list[Touched]) -> None:

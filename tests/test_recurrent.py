@@ -5,10 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
-from torch.nn import functional
 
 from lstmlm.model.cells import State, unroll
-from lstmlm.model.recurrent import RecurrentStack, locked_dropout
+from lstmlm.model.recurrent import RecurrentStack, dropped_weights, locked_dropout
 
 CELLS = ("lstm", "gru", "rnn")
 T, B, INPUT, H = 14, 3, 5, 8
@@ -157,13 +156,29 @@ def test_weight_drop_masks_the_recurrent_weights_once_for_the_window(cell: str) 
     torch.manual_seed(7)
     values_TBH, masks = inputs_TBI, []
     for index, layer in enumerate(rnn.layers):
-        masks.append(functional.dropout(torch.ones_like(layer.weight_hh), 0.5))
+        masks.append(dropped_weights(torch.ones_like(layer.weight_hh), 0.5))
         weights = layer.weights._replace(weight_hh_GH=layer.weight_hh * masks[-1])
         values_TBH, _ = unroll(cell, values_TBH, tuple(part_LBH[index] for part_LBH in zero), weights)
     torch.testing.assert_close(found_TBH, values_TBH, rtol=1e-10, atol=1e-10)
     for layer, mask_GH in zip(rnn.layers, masks, strict=True):
         (gradient_GH,) = torch.autograd.grad(found_TBH.square().sum(), layer.weight_hh, retain_graph=True)
         assert torch.equal(gradient_GH == 0, mask_GH == 0)
+
+
+@pytest.mark.parametrize("probability", [1e-4, 0.25, 0.5, 0.9, 1 - 1e-9])
+def test_a_weight_is_dropped_with_its_probability_and_the_others_make_up_for_it(probability: float) -> None:
+    torch.manual_seed(3)
+    ones = torch.ones(1_001, 999, dtype=torch.float64)
+    dropped = dropped_weights(ones, probability)
+    part = float((dropped == 0).double().mean())
+    tolerance = 5 * (probability * (1 - probability) / ones.numel()) ** 0.5 + 1 / 65_536
+    assert part == pytest.approx(probability, abs=tolerance)
+    (kept,) = dropped[dropped != 0].unique()
+    assert kept == pytest.approx(1 / (1 - probability), rel=1e-4) or probability > 0.99
+    if 0.1 < probability < 0.95:
+        assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
+        neighbours = (dropped[:, 1:] == 0) & (dropped[:, :-1] == 0)
+        assert float(neighbours.double().mean()) == pytest.approx(probability**2, abs=0.01)
 
 
 def test_weight_drop_is_off_outside_training_and_leaves_the_weights_alone() -> None:

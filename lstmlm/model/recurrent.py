@@ -29,6 +29,17 @@ def locked_dropout(values_TBX: Tensor, probability: float, training: bool) -> Te
     return values_TBX * mask_BX
 
 
+def dropped_weights(weight_GH: Tensor, probability: float) -> Tensor:
+    """Dropout on weights (Wan et al. 2013), from 16 random bits a weight.
+
+    torch's own draws 53 bits for one after the other: 6.8 to 8.8 ms for 1536 x 384 weights on a CPU, where this takes 1.0.
+    """
+    draws = torch.empty(-(-weight_GH.numel() // 4), dtype=torch.int64, device=weight_GH.device).random_(-(1 << 63), None)
+    bits_GH = draws.view(torch.int16)[: weight_GH.numel()].view(weight_GH.shape)
+    lowest = min(round(probability * 65_536), 65_535) - 32_768
+    return weight_GH * (bits_GH >= lowest).to(weight_GH.dtype).mul_(65_536 / (32_768 - lowest))
+
+
 class RecurrentLayer(nn.Module):
     """One layer; parameters named and laid out as in the model directory.
 
@@ -80,7 +91,7 @@ class RecurrentLayer(nn.Module):
         if self.multiplied_input:  # the kernel always multiplies: by the identity, exact in any precision
             weights = weights._replace(weight_ih_GI=self._identity_GG)
         if self.training and self.dropout_weight:  # once for the window, so that it still is one call of the kernel
-            weights = weights._replace(weight_hh_GH=nn.functional.dropout(self.weight_hh, self.dropout_weight))
+            weights = weights._replace(weight_hh_GH=dropped_weights(self.weight_hh, self.dropout_weight))
         return run_fused(self.cell, inputs_TBI, state, weights)
 
 

@@ -5,7 +5,7 @@ What decides is how often the machine can read the text in the time there is. Th
 
 - the width grows with the work that the budget affords, and is bounded by the size of the text;
 - batches grow, and the learning rate falls, with the length of the run;
-- dropout grows with the number of passes over the text.
+- dropout grows with the number of passes over the text, that of the recurrent weights from ten passes on.
 
 How much work a machine affords is measured in `probing.py`.
 """
@@ -41,7 +41,7 @@ def fitted_vocabulary_size(train_bytes: int) -> int:
 def shaped(options: RunOptions, tokens: int, work: float) -> RunOptions:
     """Shape, batch and learning rate for `work` seconds of the reference on a training text of `tokens`."""
     kind, doublings = options.tokenizer.kind, math.log2(max(1.0, work) / REFERENCE_WORK)
-    wanted = min(_WIDTH * 2 ** (0.15 * doublings), 62 * tokens**0.2)
+    wanted = min(_WIDTH * 2 ** (0.15 * doublings), 10.5 * tokens**0.3)
     options = _with(options, hidden_size=_nearest(_WIDTHS, wanted), num_layers=1, window=_WINDOWS[kind])
     width, window = options.model.hidden_size, options.training.window
     batch = min(16 * 2 ** (0.55 * max(-1.0, doublings)), tokens / (16 * window))
@@ -61,9 +61,9 @@ def regularized(options: RunOptions, epochs: float) -> RunOptions:
     adam = options.training.optimizer in ("adam", "adamw")
     return _with(
         options,
-        dropout_input=round(0.6 * output, 2) if options.tokenizer.kind in ("bpe", "word") else 0.0,
+        dropout_input=round(0.7 * output, 2) if options.tokenizer.kind in ("bpe", "word") else 0.0,
         dropout_hidden=round(0.6 * output, 2) if options.model.num_layers > 1 else 0.0,
-        dropout_weight=0.0,
+        dropout_weight=round(min(0.6, 0.2 * math.log2(max(10.0, epochs) / 10)), 2),
         dropout_output=output,
         weight_decay=0.1 if options.training.optimizer == "adamw" else 0.0,
         averaging=0.0,
@@ -78,7 +78,8 @@ def reasons(options: RunOptions, epochs: float) -> Iterator[str]:
     why = "the shape of the model to start from" if options.start else "for this time and machine"
     yield f"{model.num_layers} x {model.hidden_size}, embedding {model.embedding_size}: {why}"
     yield f"{training.batch_size} x {training.window} tokens a step, rate {training.learning_rate:g}: for its length"
-    yield f"dropout {model.dropout_input:g} / {model.dropout_output:g}: for {epochs:,.1f} passes over the text"
+    dropout = f"{model.dropout_input:g} in, {model.dropout_output:g} out, {model.dropout_weight:g} of the recurrent weights"
+    yield f"dropout {dropout}: for {epochs:,.1f} passes over the text"
 
 
 def _with(options: RunOptions, **chosen: Any) -> RunOptions:
