@@ -22,6 +22,7 @@ INPUTS = ("embedding", "one-hot")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 SCHEDULES = ("linear", "cosine", "one-cycle", "constant")
 SOFTMAXES = ("full", "adaptive")
+EMBEDDING_INITS = ("uniform", "spectral")
 NEGATIVES = 3_000
 """Draws for a sampled softmax, where nobody says how many: enough for tens of thousands of symbols."""
 DROPOUTS = ("dropout_embedding", "dropout_input", "dropout_hidden", "dropout_weight", "dropout_output")
@@ -220,6 +221,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it (Pascanu et al. 2013)."""
+    embedding_init: str = "uniform"
+    """The vectors to begin with: random, or what the neighbours of each symbol in the training text say about it."""
     accumulate: int = 1
     """Parts into which the streams of a step are cut, one after the other: the same update in less memory."""
     negatives: int | None = None
@@ -257,6 +260,7 @@ class TrainConfig:
             _whole(name, 0 if getattr(self, name) is None else getattr(self, name))
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("embedding_init", self.embedding_init, EMBEDDING_INITS)
         for name in ("learning_rate", "clip"):
             _positive(name, getattr(self, name))
         for name in ("momentum", "beta2", "warmup", "averaging"):

@@ -34,8 +34,9 @@ OTHER: dict[str, Any] = dict.fromkeys(FITTED, 0.77) | {
     "batch_size": 7,
     "window": 33,
     "learning_rate": 0.0123,
+    "embedding_init": "uniform",
 }
-"""For every setting that can be fitted, a value that no rule comes to."""
+"""For every setting that can be fitted, a value that no rule comes to (the last one: for words and bpe)."""
 
 kinds = some.sampled_from(TOKENIZERS)
 sizes = some.sampled_from([50, 400, 5_000, 200_000, 2_000_000, 100_000_000]) | some.integers(50, 100_000_000)

@@ -64,6 +64,7 @@ GIVEN: dict[str, tuple[str, str, Any]] = {
     "--batch-size 7": ("training", "batch_size", 7),
     "--window 7": ("training", "window", 7),
     "--vary-window": ("training", "vary_window", True),
+    "--embedding-init spectral": ("training", "embedding_init", "spectral"),
     "--accumulate 7": ("training", "accumulate", 7),
     "--negatives 7": ("training", "negatives", 7),
     "--optimizer sgd": ("training", "optimizer", "sgd"),
@@ -285,7 +286,7 @@ def test_a_run_from_a_recipe_and_its_continuation(source: Path, tmp_path: Path, 
         assert run_command(["train", "-o", "run", "--resume", *again]) == 0
         assert "is finished" in capsys.readouterr().err
     resume = ["train", "-o", "run", "--resume"]
-    assert "recipe tiny@3, not everyday-demo@1" in refused(capsys, 2, *resume, "--recipe", "everyday-demo")
+    assert "recipe tiny@3, not everyday-demo@2" in refused(capsys, 2, *resume, "--recipe", "everyday-demo")
     assert "batch size 2, not 3" in refused(capsys, 2, *resume, "--recipe", path, "--batch-size", "3")
     written(tmp_path / "tiny.toml", TINY.replace("hidden_size = 12", "hidden_size = 13"))
     assert "recipe tiny@3 is not what it was" in refused(capsys, 2, *resume, "--recipe", path)

@@ -31,7 +31,7 @@ REGULARIZED: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("shape", "training"),
     [
-        (DROPPING, REGULARIZED | {"negatives": 8}),
+        (DROPPING, REGULARIZED | {"negatives": 8, "embedding_init": "spectral"}),
         (DROPPING | {"tied": False}, REGULARIZED | {"negatives": 8, "optimizer": "sgd"}),
         (DROPPING | {"softmax": "adaptive", "cutoffs": (5, 9)}, REGULARIZED),
         ({"input": "one-hot", "tied": False}, {"averaging": 0.3, "vary_window": True}),

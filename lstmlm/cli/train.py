@@ -98,6 +98,12 @@ _FITTED = "fitted"
 @_option("--vary-window/--no-vary-window", default="no-vary-window", help="Windows of varying length around --window.")
 @_option("--accumulate", default=TrainConfig.accumulate, type=int, help="Parts a step is cut into, to take less memory.")
 @_option("--optimizer", default=TrainConfig.optimizer, type=_choice(settings.OPTIMIZERS), help="How weights are updated.")
+@_option(
+    "--embedding-init",
+    default=_FITTED,
+    type=_choice(settings.EMBEDDING_INITS),
+    help="First vectors: random, or by the neighbours in the text.",
+)
 @_option("--lr", default=_FITTED, type=float, help="Peak learning rate.")
 @_option("--momentum", default=_FITTED, type=float, help="Of SGD and RMSprop; beta1 of Adam and AdamW.")
 @_option("--beta2", default=_FITTED, type=float, help="Of Adam and AdamW; how slowly RMSprop forgets.")

@@ -117,7 +117,8 @@ _PLACES = {
     "tokenizer": ("tokenizer", "vocab_size", "min_count", "normalization", "lowercase"),
     "model": ("cell", "input", "layers", "hidden", "embedding", "tied", "residual", *settings.DROPOUTS),
     "training": (
-        *("budget", "epochs", "steps", "batch_size", "window", "vary_window", "accumulate", "optimizer", "lr"),
+        *("budget", "epochs", "steps", "batch_size", "window", "vary_window", "accumulate", "embedding_init"),
+        *("optimizer", "lr"),
         *("momentum", "beta2", "weight_decay", "clip", "activation_penalty", "temporal_penalty", "averaging"),
         *("schedule", "warmup", "validate_every", "patience", "seed", "checkpoint_every"),
     ),

@@ -43,8 +43,8 @@ class LanguageModel(nn.Module):
         adaptive = config.softmax == "adaptive"
         self.output = AdaptiveSoftmax(*sizes, config.cluster_starts) if adaptive else FullSoftmax(*sizes)
 
-    def reset_parameters(self, seed: int, unigram_counts: Tensor | None = None) -> None:
-        """Fill all weights, reproducibly.
+    def reset_parameters(self, seed: int, unigram_counts: Tensor | None = None, vectors_VE: Tensor | None = None) -> None:
+        """Fill all weights, reproducibly; the embedding with `vectors_VE`, if there are some.
 
         With the training counts [V], the output bias starts at the log frequencies: the first predictions are those of
         a unigram model instead of a uniform one.
@@ -54,6 +54,9 @@ class LanguageModel(nn.Module):
         if self.embedding is not None:
             width = config.embedding_size if config.tied else config.hidden_size
             fill_uniform(self.embedding.weight, 1 / math.sqrt(width), generator)
+            if vectors_VE is not None:
+                with torch.no_grad():
+                    self.embedding.weight.copy_(vectors_VE)
         weights_V = torch.ones(config.vocabulary_size)
         if unigram_counts is not None:
             weights_V = (unigram_counts.double() + 1) / (unigram_counts.double() + 1).sum()

@@ -32,6 +32,9 @@ from lstmlm.model.inputs import fill_uniform
 
 _LOGITS_AT_ONCE = 1 << 25
 """Numbers in a chunk of logits (128 MB in float32): a batch of any size trains in that much memory."""
+_ROWS_MULTIPLE = 64
+"""Rows of a chunk come in a multiple of this many, filled up with the last token: oneDNN keeps a kernel for every shape it
+meets, and the clusters of an adaptive softmax would be of another size at every step."""
 
 
 class FullSoftmax(nn.Module):
@@ -189,6 +192,8 @@ class _Sums:
 
     def add(self, tokens_R: Tensor, symbols: slice) -> None:
         """Tokens whose normalizer runs over `symbols` and their own target."""
+        real = len(tokens_R)
+        tokens_R = torch.cat([tokens_R, tokens_R[-1:].expand(-real % _ROWS_MULTIPLE)]) if real else tokens_R
         hidden_RE, targets_R, factor_KE = self._hidden_NE[tokens_R], self._targets_N[tokens_R], self._factor_VE[symbols]
         scores_RK = torch.mm(hidden_RE, factor_KE.T).to(self._bias_V.dtype).add_(self._bias_V[symbols])
         column_R1 = (targets_R - symbols.start).clamp_(max=len(factor_KE) - 1)[:, None]
@@ -198,16 +203,17 @@ class _Sums:
         normalizer_R = weights_RK.sum(-1).log_().add_(highest_R)
         hit_R = torch.ones_like(target_R)
         if self._sampled:
-            outside_X = (targets_R >= symbols.stop).nonzero().squeeze(1)
+            outside_X = (targets_R[:real] >= symbols.stop).nonzero().squeeze(1)
             own_X = self._own_scores(tokens_R[outside_X])
             target_R[outside_X], hit_R[outside_X] = own_X, 0.0
             normalizer_R[outside_X] = torch.logaddexp(normalizer_R[outside_X], own_X)
-        self.nats += (normalizer_R - target_R).sum(dtype=torch.float64)
+        self.nats += (normalizer_R - target_R)[:real].sum(dtype=torch.float64)
         grad_RK = weights_RK.mul_((highest_R - normalizer_R).exp_()[:, None])  # softmax...
         grad_RK.scatter_add_(1, column_R1, -hit_R[:, None])  # ...minus the one-hot target
+        grad_RK[real:] = 0.0
         self.bias_grad_V[symbols] += grad_RK.sum(0)
         grad_factor_RK = grad_RK.to(factor_KE.dtype)
-        self.hidden_grad_NE[tokens_R] = torch.mm(grad_factor_RK, factor_KE)
+        self.hidden_grad_NE[tokens_R[:real]] = torch.mm(grad_factor_RK, factor_KE)[:real]
         self.weight_grad_VE[symbols] += torch.mm(grad_factor_RK.T, hidden_RE)
         if self._sampled:
             self._add_own(tokens_R[outside_X], (own_X - normalizer_R[outside_X]).exp_().sub_(1.0))

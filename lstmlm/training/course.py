@@ -124,6 +124,7 @@ def _course(run: Path, options: RunOptions, checkpoint: Path | None, stop: StopR
     trainer = Trainer(run, options, material, runtime, stop, spent=spent, start=start.model if start else None)
     if checkpoint is None:
         write_run_file(run, options, material, runtime.precision, forecast)
+        trainer.start_afresh()
     else:
         trainer.restore(checkpoint)
     trainer.open_metrics()

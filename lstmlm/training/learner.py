@@ -56,9 +56,9 @@ class Learner:
         self._counts_V = counts_V
         self._sampler = CandidateSampler(counts_V.to(runtime.device), config.negatives) if config.negatives else None
 
-    def start_afresh(self, batch_size: int) -> None:
-        """Initial weights, zero states, an optimizer that remembers nothing."""
-        self.model.reset_parameters(self.config.seed, self._counts_V)
+    def start_afresh(self, batch_size: int, vectors_VE: Tensor | None = None) -> None:
+        """Initial weights, zero states, an optimizer that remembers nothing; `vectors_VE` is the embedding to begin with."""
+        self.model.reset_parameters(self.config.seed, self._counts_V, vectors_VE)
         if self.start is not None:
             restore_weights(self.model, named_weights(self.start))
         self.forget()

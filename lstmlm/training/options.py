@@ -26,7 +26,7 @@ from lstmlm.storage import read_json
 FITTED = frozenset(
     {"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "batch_size", "window", "learning_rate"}
     | {"dropout_input", "dropout_hidden", "dropout_weight", "dropout_output"}
-    | {"weight_decay", "averaging", "momentum", "beta2"}
+    | {"embedding_init", "weight_decay", "averaging", "momentum", "beta2"}
 )
 """Settings that can be left open, for `fitting.py` to choose."""
 _LENGTHS = ("budget", "epochs", "steps")
@@ -68,6 +68,10 @@ class RunOptions:
         if self.training.negatives and (self.model.softmax != "full" or self.model.input != "embedding"):
             found = f"{self.model.input} input and a softmax that is {self.model.softmax}"
             raise UsageError(f"negatives sample a full softmax, of a model with an embedding; this one has {found}")
+        if self.training.embedding_init == "spectral" and self.model.input != "embedding":
+            raise UsageError("spectral embedding_init needs an embedding, and one-hot input has none; leave one away")
+        if self.training.embedding_init == "spectral" and self.start is not None:
+            raise UsageError("spectral embedding_init does not go with --from, whose model has its vectors; leave one away")
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, sources: Sequence[str]) -> RunOptions:

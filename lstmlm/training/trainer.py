@@ -29,6 +29,7 @@ from lstmlm.training.learner import Learner, Update
 from lstmlm.training.optimization import learning_rate, momentum
 from lstmlm.training.options import RunOptions
 from lstmlm.training.preparation import Material
+from lstmlm.training.spectral import spectral_vectors
 from lstmlm.training.standing import Standing, diagnostics, pack_training, restore_training
 from lstmlm.training.validation import Validator
 from lstmlm.training.warm_start import load_start
@@ -81,11 +82,16 @@ class Trainer:
         self.checkpoint_steps, self.checkpoint_seconds = parse_interval(self.config.checkpoint_every)
         self.saved_step = -1
         self._last = Update(nats=math.nan, tokens=1, gradient_norm=math.nan, made=False)  # of a continued run not known
-        self._start_afresh()
 
-    def _start_afresh(self) -> None:
-        self.learner.start_afresh(self.batches.batch_size)
-        self.standing = Standing(seconds=self._spent, fit_seconds=self._spent, validated_seconds=self._spent)
+    def start_afresh(self) -> None:
+        """Stand at the beginning. Vectors that are more than random take a part of the budget."""
+        before, vectors_VE, model = time.monotonic(), None, self.options.model
+        if self.config.embedding_init == "spectral":
+            ids = self.material.stores["train"].ids
+            vectors_VE = spectral_vectors(ids, model.vocabulary_size, model.embedding_size, self.config.seed)
+        self.learner.start_afresh(self.batches.batch_size, vectors_VE)
+        seconds = self._spent + time.monotonic() - before
+        self.standing = Standing(seconds=seconds, fit_seconds=seconds, validated_seconds=seconds)
 
     def restore(self, checkpoint: Path) -> None:
         """Stand where `checkpoint` was made."""
@@ -346,7 +352,7 @@ class Trainer:
         else:
             if self.options.start is not None and self.learner.start is None:  # continued, and its checkpoints lost since
                 self.learner.start = load_start(self.options).model
-            self._start_afresh()
+            self.start_afresh()
         self.metrics.close()
         self.open_metrics()
         standing = self.standing

@@ -12,7 +12,7 @@ from lstmlm.errors import DataError, UsageError
 from lstmlm.training.options import SHAPE, RunOptions
 from lstmlm.training.preparation import Material
 
-_DECIDED = frozenset({"vocabulary_size", "embedding_size", "hidden_size", "num_layers"})
+_DECIDED = frozenset({"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "embedding_init"})
 """Settings that need no fitting: the model has them."""
 _NOTICED_UNKNOWN = {"char": 0.0, "word": 0.01}
 """Parts of the training text from which unknown symbols are worth a note. A word model always has some."""
@@ -43,6 +43,7 @@ def warm_started(options: RunOptions, start: LoadedModel) -> RunOptions:
         start_sha256=start.sha256,
         tokenizer=start.tokenizer.config,
         model=replace(options.model, **shape),
+        training=replace(options.training, embedding_init="uniform"),
         fit=options.fit - _DECIDED,
     )
 
