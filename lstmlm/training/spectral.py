@@ -18,7 +18,7 @@ from torch import Tensor
 from lstmlm.token_store import Ids
 
 _TOKENS_READ = 1 << 22
-"""Of a longer text the beginning: enough to know the neighbours of its frequent symbols, in a second or two."""
+"""Of a longer text the beginning: enough to know the neighbours of its frequent symbols."""
 _SMOOTHING = 0.75
 """Exponent of the contexts' frequencies: a rare context tells less than its mutual information says."""
 _LENGTH = 2.0
