@@ -143,6 +143,8 @@ class ModelConfig:
     cutoffs: tuple[int, ...] = ()
     """Adaptive softmax: the first id of each cluster but the first. Empty: `ADAPTIVE_CUTOFFS`; only those below V count."""
     residual: bool = False
+    traces: tuple[int, ...] = ()
+    """Symbols within which a trace of what was read fades by 1/e, one number for each trace (see `model/traces.py`)."""
     dropout_embedding: float = 0.0
     """Symbols, chosen for a whole window, whose vectors are zero (Gal & Ghahramani 2016)."""
     dropout_input: float = 0.0
@@ -165,16 +167,20 @@ class ModelConfig:
             _yes_or_no(name, getattr(self, name))
         if self.tied and self.input == "one-hot":
             raise UsageError("tied weights need an embedding to tie to; one-hot input has none (use --no-tied)")
+        if self.traces and not self.tied:
+            raise UsageError("traces add vectors of the embedding to the output; expected tied weights, or no traces")
         if self.dropout_embedding and self.input == "one-hot":
             raise UsageError(
                 "embedding dropout needs an embedding; one-hot input has none (its input dropout drops symbols)"
             )
         if self.cutoffs and self.softmax != "adaptive":
             raise UsageError(f"cutoffs are those of an adaptive softmax; this one is {self.softmax}")
-        for cutoff in self.cutoffs:
-            _whole("cutoffs", cutoff)
-        if list(self.cutoffs) != sorted({cutoff for cutoff in self.cutoffs if cutoff > 0}):
-            raise UsageError(f"cutoffs are {self.cutoffs}; expected rising numbers above 0")
+        for name in ("cutoffs", "traces"):
+            numbers = getattr(self, name)
+            for number in numbers:
+                _whole(name, number)
+            if list(numbers) != sorted({number for number in numbers if number > 0}):
+                raise UsageError(f"{name} are {numbers}; expected rising numbers above 0")
 
     @property
     def cluster_starts(self) -> tuple[int, ...]:

@@ -65,6 +65,9 @@ def shapes(model: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         found["output.weight"] = (size, hidden)
     elif embedding != hidden:
         found["output.projection.weight"] = (embedding, hidden)
+    if traces := len(model["traces"]):
+        found |= {"traces.scale": (traces, embedding), "traces.weight": (size,)}
+        found |= {"traces.gate.weight": (traces, hidden), "traces.gate.bias": (traces,)}
     if model["softmax"] == "adaptive":
         clusters = len(model["cutoffs"]) + 1
         found |= {
@@ -130,6 +133,7 @@ def predictions(model: Model, inputs: list[int]) -> Iterator[Array]:
     about, weights = model.config["model"], model.weights
     hidden = np.zeros((about["num_layers"], about["hidden_size"]))
     cell = np.zeros_like(hidden)
+    traces = [np.zeros(about["embedding_size"]) for _ in about["traces"]]
     for token in inputs:
         values = (
             np.eye(about["vocabulary_size"])[token] if about["input"] == "one-hot" else weights["embedding.weight"][token]
@@ -138,8 +142,15 @@ def predictions(model: Model, inputs: list[int]) -> Iterator[Array]:
             matrices = [weights[f"rnn.{layer}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             hidden[layer], cell[layer] = STEPS[about["cell"]](values, hidden[layer], cell[layer], *matrices)
             values = values + hidden[layer] if about["residual"] and layer > 0 else hidden[layer]
+        top = values
         if "output.projection.weight" in weights:
             values = weights["output.projection.weight"] @ values
+        for number, horizon in enumerate(about["traces"]):
+            decay = math.exp(-1 / horizon)
+            mark = weights["traces.weight"][token] * weights["embedding.weight"][token]
+            traces[number] = decay * traces[number] + math.sqrt(1 - decay * decay) * mark
+            gate = sigmoid(weights["traces.gate.weight"][number] @ top + weights["traces.gate.bias"][number])
+            values = values + gate * weights["traces.scale"][number] * traces[number]
         logits = weights["embedding.weight" if about["tied"] else "output.weight"] @ values + weights["output.bias"]
         yield by_cluster(logits, values, model) if about["softmax"] == "adaptive" else logits
 

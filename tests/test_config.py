@@ -124,12 +124,19 @@ def test_embedding_dropout_needs_an_embedding() -> None:
         ModelConfig(input="one-hot", tied=False, dropout_embedding=0.1)
 
 
-@pytest.mark.parametrize("cutoffs", [(0,), (-3, 5), (5, 5), (7, 3), (1.5,), (NAN,), (True,), ("3",), (1 << 31,), (None,)])
-def test_cutoffs_are_rising_whole_numbers(cutoffs: tuple[Any, ...]) -> None:
-    with pytest.raises(UsageError, match=r"cutoffs (is|are) .*expected"):
-        ModelConfig(softmax="adaptive", cutoffs=cutoffs)
-    with pytest.raises(ArtefactError, match="here: cutoffs"):
-        from_mapping(ModelConfig, {"softmax": "adaptive", "cutoffs": list(cutoffs)}, "here")
+@pytest.mark.parametrize("numbers", [(0,), (-3, 5), (5, 5), (7, 3), (1.5,), (NAN,), (True,), ("3",), (1 << 31,), (None,)])
+@pytest.mark.parametrize("owner", [{"softmax": "adaptive", "cutoffs": ()}, {"traces": ()}], ids=["cutoffs", "traces"])
+def test_cutoffs_and_traces_are_rising_whole_numbers(owner: dict[str, Any], numbers: tuple[Any, ...]) -> None:
+    name = list(owner)[-1]
+    with pytest.raises(UsageError, match=rf"{name} (is|are) .*expected"):
+        ModelConfig(**owner | {name: numbers})
+    with pytest.raises(ArtefactError, match=f"here: {name}"):
+        from_mapping(ModelConfig, owner | {name: list(numbers)}, "here")
+
+
+def test_traces_need_tied_weights() -> None:
+    with pytest.raises(UsageError, match=r"traces.*expected tied weights"):
+        ModelConfig(traces=(5,), tied=False)
 
 
 def test_cutoffs_belong_to_an_adaptive_softmax() -> None:

@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "untied": {"tied": False, "num_layers": 2},
     "adaptive": {"softmax": "adaptive", "cutoffs": (5, 12)},
     "adaptive, untied": {"softmax": "adaptive", "cutoffs": (7,), "tied": False},
+    "traces": {"traces": (2, 30)},
+    "traces, adaptive, without projection": {"traces": (5,), "softmax": "adaptive", "cutoffs": (5,), "embedding_size": 16},
     "one-hot": {"input": "one-hot"},
     "one-hot, residual": {"input": "one-hot", "num_layers": 3, "residual": True},
 }

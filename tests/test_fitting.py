@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = dict.fromkeys(FITTED, 0.77) | {
     "window": 33,
     "learning_rate": 0.0123,
     "embedding_init": "uniform",
+    "traces": (7,),
 }
 """For every setting that can be fitted, a value that no rule comes to (the last one: for words and bpe)."""
 
@@ -171,6 +172,7 @@ WAYS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rnn": ("char", {"cell": "rnn", "tied": False}, {}),
     "adaptive": ("word", {"softmax": "adaptive", "cutoffs": (5, 9)}, {}),
     "sampled": ("word", {}, {"negatives": 8}),
+    "untied": ("word", {"tied": False}, {}),
     "sgd": ("char", {"residual": True}, {"optimizer": "sgd", "accumulate": 2, "vary_window": True}),
 }
 

@@ -21,7 +21,7 @@ SHAPES: list[dict[str, Any]] = [
     for cell in ("lstm", "gru", "rnn")
     for input in ("embedding", "one-hot")
     for layers in (1, 2)
-]
+] + [{"cell": cell, "embedding_size": size, "traces": (2, 30)} for cell in ("lstm", "gru") for size in (12, 16)]
 
 
 def ids(steps: int = T, streams: int = B, seed: int = 1) -> Tensor:

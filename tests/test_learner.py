@@ -25,7 +25,12 @@ from lstmlm.training.optimization import build_optimizer, guarded_step, optimize
 
 V, T, B = 40, 6, 5
 EXACT = Runtime(torch.device("cpu"), "fp32", "")
-SHAPES: list[dict[str, Any]] = [{}, {"tied": False, "num_layers": 2}, {"embedding_size": 16, "cell": "gru"}]
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"tied": False, "num_layers": 2},
+    {"embedding_size": 16, "cell": "gru"},
+    {"traces": (2, 9)},
+]
 EVERYTHING: dict[str, float] = {
     "dropout_embedding": 0.2,
     "dropout_input": 0.2,
@@ -290,11 +295,12 @@ def test_what_the_optimizer_knows_of_untouched_rows_stays(touches: list[Touched]
     [
         ({}, {}),
         ({"embedding_size": 40}, {"negatives": 64}),
+        ({"embedding_size": 40, "traces": (2, 9)}, {"negatives": 64, "activation_penalty": 1.0}),
         ({"tied": False}, {"negatives": 64, "activation_penalty": 1.0, "temporal_penalty": 1.0}),
         ({"softmax": "adaptive", "cutoffs": (20, 60)}, {}),
         ({"dropout_weight": 0.4, "dropout_hidden": 0.2, "dropout_output": 0.2}, {}),
     ],
-    ids=["full", "sampled", "sampled-penalties", "adaptive", "dropout"],
+    ids=["full", "sampled", "sampled-traces", "sampled-penalties", "adaptive", "dropout"],
 )
 def test_a_bf16_update_is_close_to_a_float32_update(shape: dict[str, Any], training: dict[str, Any]) -> None:
     fast = choose_runtime(RuntimeConfig(device="cpu"), "lstm")

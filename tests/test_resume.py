@@ -98,8 +98,9 @@ def stop_after(run: Path, options: RunOptions, step: int) -> None:
         ({"cell": "gru", "num_layers": 2, "dropout_hidden": 0.2}, {"optimizer": "sgd"}),
         ({"cell": "rnn", "residual": True}, {"optimizer": "rmsprop", "schedule": "cosine"}),
         ({"input": "one-hot", "tied": False}, {"optimizer": "adam", "window": 500}),
+        ({"traces": (3, 30)}, {"negatives": 8}),
     ],
-    ids=["lstm-adamw", "gru-sgd", "rnn-rmsprop", "onehot-adam-long"],
+    ids=["lstm-adamw", "gru-sgd", "rnn-rmsprop", "onehot-adam-long", "traces-sampled"],
 )
 def test_stopped_twice_is_bit_equal(source: Path, tmp_path: Path, shape: dict[str, Any], training: dict[str, Any]) -> None:
     options = building.options(source, **SHORT, learning_rate=0.02, **training)

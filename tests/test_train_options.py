@@ -52,6 +52,7 @@ GIVEN: dict[str, tuple[str, str, Any]] = {
     "--embedding 77": ("model", "embedding_size", 77),
     "--no-tied": ("model", "tied", False),
     "--residual": ("model", "residual", True),
+    "--traces 7,77": ("model", "traces", (7, 77)),
     "--softmax adaptive": ("model", "softmax", "adaptive"),
     "--dropout-embedding 0.77": ("model", "dropout_embedding", 0.77),
     "--dropout-input 0.77": ("model", "dropout_input", 0.77),

@@ -61,6 +61,7 @@ def shape(model: LanguageModel) -> dict[str, Any]:
         ("bpe", {"cell": "gru", "num_layers": 2, "residual": True}),
         ("word", {"input": "one-hot", "cell": "rnn"}),
         ("word", {"softmax": "adaptive", "cutoffs": (5, 9)}),
+        ("word", {"traces": (3, 30)}),
         ("byte", {"tied": False}),
     ],
     ids=str,

@@ -69,6 +69,12 @@ _FITTED = "fitted"
 @_option("--tied/--no-tied", default="tied, for an embedding", help="One matrix for input and output vectors.")
 @_option("--residual/--no-residual", default="no-residual", help="Add a layer's input to its output.")
 @_option(
+    "--traces",
+    default=_FITTED,
+    metavar="N,N...|none",
+    help="Remember what was read within about N symbols, for the output.",
+)
+@_option(
     "--softmax",
     default="auto",
     type=_choice(SOFTMAXES),

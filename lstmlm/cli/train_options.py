@@ -112,10 +112,20 @@ def _parse_min_count(text: str) -> int | None:
     return int(text)
 
 
+def _parse_traces(text: str) -> tuple[int, ...]:
+    """`50,200` as numbers; `none` is none."""
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"traces are {text!r}; expected none, or numbers of symbols such as 50,200") from None
+
+
 _PLACES = {
     "corpus": ("documents", "split", "text_field", "encoding_errors"),
     "tokenizer": ("tokenizer", "vocab_size", "min_count", "normalization", "lowercase"),
-    "model": ("cell", "input", "layers", "hidden", "embedding", "tied", "residual", *settings.DROPOUTS),
+    "model": ("cell", "input", "layers", "hidden", "embedding", "tied", "residual", "traces", *settings.DROPOUTS),
     "training": (
         *("budget", "epochs", "steps", "batch_size", "window", "vary_window", "accumulate", "embedding_init"),
         *("optimizer", "lr"),
@@ -137,6 +147,7 @@ _FIELDS = {
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "split": parse_split,
     "min_count": _parse_min_count,
+    "traces": _parse_traces,
     "budget": settings.parse_duration,
 }
 

@@ -1,6 +1,7 @@
 """The language model: ids in, hidden states and logits out, state in, state out.
 
-T time, B batch (streams), V vocabulary, E embedding, H hidden, L layers, R symbols of an excerpt
+T time, B batch (streams), V vocabulary, E embedding, H hidden, L layers, R symbols of an excerpt,
+F features: H, or H + E with traces
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lstmlm.model.cells import State
 from lstmlm.model.inputs import Embedding, fill_uniform, one_hot_product
 from lstmlm.model.outputs import AdaptiveSoftmax, FullSoftmax
 from lstmlm.model.recurrent import RecurrentStack, locked_dropout
+from lstmlm.model.traces import Traces
 
 
 class LanguageModel(nn.Module):
@@ -39,6 +41,9 @@ class LanguageModel(nn.Module):
             dropout_hidden=config.dropout_hidden,
             dropout_weight=config.dropout_weight,
         )
+        self.traces = None
+        if config.traces:
+            self.traces = Traces(config.vocabulary_size, config.embedding_size, config.hidden_size, config.traces)
         sizes = config.vocabulary_size, config.hidden_size, config.embedding_size if config.tied else None
         adaptive = config.softmax == "adaptive"
         self.output = AdaptiveSoftmax(*sizes, config.cluster_starts) if adaptive else FullSoftmax(*sizes)
@@ -61,6 +66,8 @@ class LanguageModel(nn.Module):
         if unigram_counts is not None:
             weights_V = (unigram_counts.double() + 1) / (unigram_counts.double() + 1).sum()
         self.output.reset_parameters(weights_V, generator)
+        if self.traces is not None:
+            self.traces.reset_parameters(weights_V / weights_V.sum())
         for layer in self.rnn.layers:
             layer.reset_parameters(generator)
 
@@ -78,6 +85,9 @@ class LanguageModel(nn.Module):
         part.output._parameters = {"bias": nn.Parameter(self.output.bias.detach()[symbols_R] - correction_R)}
         own_VH = self.output.weight
         part.output._parameters["weight"] = None if own_VH is None else nn.Parameter(own_VH.detach()[symbols_R])
+        if self.traces is not None:
+            part.traces = copy.copy(self.traces)
+            part.traces._buffers = {"weight": self.traces.weight[symbols_R]}
         return part
 
     @property
@@ -90,36 +100,42 @@ class LanguageModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def initial_state(self, batch_size: int) -> State:
-        """The zero state, [L, B, H] each."""
-        return self.rnn.initial_state(batch_size)
+        """The zero state, [L, B, H] each; of traces, if there are some, [J, B, E] as the last."""
+        state = self.rnn.initial_state(batch_size)
+        return state if self.traces is None else (*state, self.traces.initial_state(batch_size))
 
     def forward(self, ids_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a window; returns the top layer's hidden states [T, B, H] and the state after it."""
+        """Read a window; returns its features [T, B, F] and the state after it.
+
+        Features are the top layer's hidden states; with traces, what these add to the output follows.
+        """
         config, training = self.config, self.training
-        if self.embedding is not None:
-            vectors_TBE = self.embedding(ids_TB, config.dropout_embedding if training else 0.0)
-            inputs_TBI = locked_dropout(vectors_TBE, config.dropout_input, training)
-        else:
+        if self.embedding is None:
             dropout = config.dropout_input if training else 0.0
-            inputs_TBI = one_hot_product(ids_TB, self.rnn.layers[0].weight_ih, dropout)
-        hidden_TBH, after = self.rnn(inputs_TBI, state)
-        return hidden_TBH, after
+            return self.rnn(one_hot_product(ids_TB, self.rnn.layers[0].weight_ih, dropout), state)  # type: ignore[no-any-return]
+        vectors_TBE = self.embedding(ids_TB, config.dropout_embedding if training else 0.0)
+        inputs_TBE = locked_dropout(vectors_TBE, config.dropout_input, training)
+        if self.traces is None:
+            return self.rnn(inputs_TBE, state)  # type: ignore[no-any-return]
+        hidden_TBH, after = self.rnn(inputs_TBE, state[:-1])
+        added_TBE, traces_JBE = self.traces(ids_TB, vectors_TBE, hidden_TBH, state[-1])
+        return torch.cat([hidden_TBH.to(added_TBE.dtype), added_TBE], -1), (*after, traces_JBE)
 
-    def drop_output(self, hidden_TBH: Tensor) -> Tensor:
-        """The last dropout, between the stack and the output; only acts in training."""
-        return locked_dropout(hidden_TBH, self.config.dropout_output, self.training)
+    def drop_output(self, features_TBF: Tensor) -> Tensor:
+        """The last dropout, before the output; only acts in training."""
+        return locked_dropout(features_TBF, self.config.dropout_output, self.training)
 
-    def logits(self, hidden_BH: Tensor) -> Tensor:
+    def logits(self, features_BF: Tensor) -> Tensor:
         """Unnormalized log-probabilities [..., V] of the next id, float32 unless autocast says otherwise."""
-        logits_BV: Tensor = self.output(hidden_BH, self._tied_VE)
+        logits_BV: Tensor = self.output(features_BF, self._tied_VE)
         return logits_BV
 
-    def loss(self, hidden_NH: Tensor, targets_N: Tensor, columns: int | None = None) -> Tensor:
+    def loss(self, features_NF: Tensor, targets_N: Tensor, columns: int | None = None) -> Tensor:
         """Mean surprisal of the targets, nats: for training; figures come from `scoring`.
 
         `columns`: see `outputs.cross_entropy`.
         """
-        return self.output.loss(hidden_NH, targets_N, self._tied_VE, columns)
+        return self.output.loss(features_NF, targets_N, self._tied_VE, columns)
 
     @property
     def _tied_VE(self) -> Tensor | None:  # noqa: N802

@@ -7,7 +7,8 @@ Two forms of p(next id | hidden state), both exact distributions over all V symb
   p(cluster) p(id | cluster). A token trains the output vectors of its own cluster alone.
 
 Either has output vectors of its own [V, H], or takes the embedding's (tied: Press & Wolf 2017, Inan et al. 2017). Tied
-vectors live in E dimensions; where the stack's H differs from E, a projection comes first.
+vectors live in E dimensions; where the stack's H differs from E, a projection comes first. Features of H + E units are
+hidden states, and what traces (`traces.py`) add to the projection: these go with a tied output only.
 
     output.projection.weight [E, H]   tied, and E differs from H
     output.weight            [V, H]   not tied
@@ -15,7 +16,7 @@ vectors live in E dimensions; where the stack's H differs from E, a projection c
     output.cluster_weight    [C, E or H], output.cluster_bias [C]   adaptive
 
 N tokens (any leading shape for logits), R rows of a chunk, V vocabulary, K columns scored for every token, C clusters,
-E embedding, H hidden
+E embedding, H hidden, F features: H, or H + E
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class FullSoftmax(nn.Module):
 
     def __init__(self, vocabulary_size: int, hidden_size: int, tied_embedding_size: int | None) -> None:
         super().__init__()
+        self._hidden_size = hidden_size
         self.bias = nn.Parameter(torch.empty(vocabulary_size))
         self.weight: nn.Parameter | None = None
         self.projection: nn.Linear | None = None
@@ -58,21 +60,24 @@ class FullSoftmax(nn.Module):
         with torch.no_grad():
             self.bias.copy_(unigram_V.log())
 
-    def forward(self, hidden_NH: Tensor, tied_VE: Tensor | None) -> Tensor:
+    def forward(self, features_NF: Tensor, tied_VE: Tensor | None) -> Tensor:
         """Logits [..., V]; `tied_VE` is the embedding matrix of a tied model."""
-        return nn.functional.linear(*self.factors(hidden_NH, tied_VE), self.bias)
+        return nn.functional.linear(*self.factors(features_NF, tied_VE), self.bias)
 
-    def loss(self, hidden_NH: Tensor, targets_N: Tensor, tied_VE: Tensor | None, columns: int | None = None) -> Tensor:
+    def loss(self, features_NF: Tensor, targets_N: Tensor, tied_VE: Tensor | None, columns: int | None = None) -> Tensor:
         """The mean surprisal of the targets, nats; `columns` as in `cross_entropy`."""
-        return cross_entropy(*self.factors(hidden_NH, tied_VE), self.bias, targets_N, columns)
+        return cross_entropy(*self.factors(features_NF, tied_VE), self.bias, targets_N, columns)
 
-    def factors(self, hidden_NH: Tensor, tied_VE: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What is multiplied: the (projected) hidden states and the output vectors."""
+    def factors(self, features_NF: Tensor, tied_VE: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is multiplied: the (projected) hidden states, with what is added to them, and the output vectors."""
+        scored_NE, added_NE = features_NF[..., : self._hidden_size], features_NF[..., self._hidden_size :]
         if self.projection is not None:
-            hidden_NH = self.projection(hidden_NH)
+            scored_NE = self.projection(scored_NE)
+        if added_NE.shape[-1]:
+            scored_NE = scored_NE + added_NE
         weight_VE = self.weight if tied_VE is None else tied_VE
         assert weight_VE is not None, "an untied output owns its weight"
-        return hidden_NH, weight_VE
+        return scored_NE, weight_VE
 
 
 class AdaptiveSoftmax(FullSoftmax):
@@ -96,8 +101,8 @@ class AdaptiveSoftmax(FullSoftmax):
         with torch.no_grad():
             self.cluster_bias.copy_(torch.stack([unigram_V[cluster].sum() for cluster in self._clusters]).log())
 
-    def forward(self, hidden_NH: Tensor, tied_VE: Tensor | None) -> Tensor:
-        hidden_NE, weight_VE = self.factors(hidden_NH, tied_VE)
+    def forward(self, features_NF: Tensor, tied_VE: Tensor | None) -> Tensor:
+        hidden_NE, weight_VE = self.factors(features_NF, tied_VE)
         log_clusters_NC = nn.functional.linear(hidden_NE, self.cluster_weight, self.cluster_bias).float().log_softmax(-1)
         logits_NV = nn.functional.linear(hidden_NE, weight_VE, self.bias).float()
         parts = [
@@ -106,9 +111,9 @@ class AdaptiveSoftmax(FullSoftmax):
         ]
         return torch.cat(parts, -1)
 
-    def loss(self, hidden_NH: Tensor, targets_N: Tensor, tied_VE: Tensor | None, columns: int | None = None) -> Tensor:
+    def loss(self, features_NF: Tensor, targets_N: Tensor, tied_VE: Tensor | None, columns: int | None = None) -> Tensor:
         assert columns is None, "only the full softmax is sampled"
-        hidden_NE, weight_VE = self.factors(hidden_NH, tied_VE)
+        hidden_NE, weight_VE = self.factors(features_NF, tied_VE)
         starts = torch.tensor([cluster.start for cluster in self._clusters[1:]], device=targets_N.device)
         cluster_N = torch.bucketize(targets_N.contiguous(), starts, right=True)
         groups = [((cluster_N == number).nonzero().squeeze(1), cluster) for number, cluster in enumerate(self._clusters)]

@@ -5,6 +5,7 @@ What decides is how often the machine can read the text in the time there is. Th
 
 - the width grows with the work that the budget affords, and is bounded by the size of the text;
 - batches grow, and the learning rate falls, with the length of the run;
+- what was read lately is remembered by words and pieces of words, not by characters (`model/traces.py`);
 - vectors of words and pieces of words begin as what their neighbours say (`spectral.py`);
 - dropout grows with the number of passes over the text, that of the recurrent weights from ten passes on.
 
@@ -31,6 +32,7 @@ _WIDTH = 400
 """For the work of 90 seconds; it grows by a ninth with every doubling."""
 _WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536)
 _BATCHES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_TRACES = (10, 33, 100, 333)
 _WINDOWS = {"bpe": 48, "word": 40, "char": 96, "byte": 96}
 
 
@@ -44,7 +46,8 @@ def shaped(options: RunOptions, tokens: int, work: float) -> RunOptions:
     kind, doublings = options.tokenizer.kind, math.log2(max(1.0, work) / REFERENCE_WORK)
     wanted = min(_WIDTH * 2 ** (0.15 * doublings), 10.5 * tokens**0.3)
     options = _with(options, hidden_size=_nearest(_WIDTHS, wanted), num_layers=1, window=_WINDOWS[kind])
-    one_hot = options.model.input == "one-hot"
+    one_hot, words = options.model.input == "one-hot", kind in ("bpe", "word")
+    options = _with(options, traces=_TRACES if words and options.model.tied else ())
     width, window = options.model.hidden_size, options.training.window
     batch = min(16 * 2 ** (0.35 * max(-1.0, doublings)), tokens / (16 * window))
     rate = 1.5e-2 * 2 ** (-0.25 * doublings) * math.sqrt(_WIDTH / width)
@@ -54,7 +57,7 @@ def shaped(options: RunOptions, tokens: int, work: float) -> RunOptions:
         embedding_size=min(width, 128 if kind in ("char", "byte") else 256 if work < 300 else 320),
         batch_size=_nearest(_BATCHES, max(1.0, batch)),
         learning_rate=float(f"{rate:.1e}"),
-        embedding_init="spectral" if kind in ("bpe", "word") and not (one_hot or options.start) else "uniform",
+        embedding_init="spectral" if words and not (one_hot or options.start) else "uniform",
     )
 
 
@@ -81,6 +84,8 @@ def reasons(options: RunOptions, epochs: float) -> Iterator[str]:
     why = "the shape of the model to start from" if options.start else "for this time and machine"
     yield f"{model.num_layers} x {model.hidden_size}, embedding {model.embedding_size}: {why}"
     yield f"{training.batch_size} x {training.window} tokens a step, rate {training.learning_rate:g}: for its length"
+    if model.traces:
+        yield f"traces of the last {', '.join(map(str, model.traces))} tokens: a text comes back to its words"
     if training.embedding_init == "spectral":
         yield "vectors that begin as what each symbol's neighbours in the text say: a head start where passes are few"
     dropout = f"{model.dropout_input:g} in, {model.dropout_output:g} out, {model.dropout_weight:g} of the recurrent weights"

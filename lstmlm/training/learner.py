@@ -1,6 +1,7 @@
 """One update of the weights: a window forward and backward, the gradient clipped, the optimizer's step.
 
-T time, B batch (streams), V vocabulary, H hidden, L layers, N scored tokens, R symbols that a step touches
+T time, B batch (streams), V vocabulary, H hidden, F features, L layers, N scored tokens,
+R symbols that a step touches
 """
 
 from __future__ import annotations
@@ -122,11 +123,11 @@ class Learner:
                 scored_N = (window.targets_TB[:, streams].flatten() != UNSCORED).nonzero().squeeze(1).to(device)
                 targets_N = targets_N[scored_N]
             with self._runtime.step_precision():
-                hidden_TBH, state = learning(inputs_TB[:, streams].contiguous(), state)
-                dropped_TBH = learning.drop_output(hidden_TBH)
-                hidden_NH = dropped_TBH.flatten(0, 1)
-                loss = learning.loss(hidden_NH if scored_N is None else hidden_NH[scored_N], targets_N, columns)
-                goal = loss * (len(targets_N) / tokens) + self._penalties(hidden_TBH, dropped_TBH)
+                features_TBF, state = learning(inputs_TB[:, streams].contiguous(), state)
+                dropped_TBF = learning.drop_output(features_TBF)
+                dropped_NF = dropped_TBF.flatten(0, 1)
+                loss = learning.loss(dropped_NF if scored_N is None else dropped_NF[scored_N], targets_N, columns)
+                goal = loss * (len(targets_N) / tokens) + self._penalties(features_TBF, dropped_TBF)
             goal.backward()  # type: ignore[no-untyped-call]
             nats = nats + loss.detach() * len(targets_N)
             after.append(tuple(values.detach() for values in state))
@@ -135,9 +136,10 @@ class Learner:
             self._hand_over(learning, symbols_R)
         return nats, norm, tuple(torch.cat(values, 1) for values in zip(*after, strict=True))
 
-    def _penalties(self, hidden_TBH: Tensor, dropped_TBH: Tensor) -> Tensor | float:
+    def _penalties(self, features_TBF: Tensor, dropped_TBF: Tensor) -> Tensor | float:
         """AR and TAR of some of the streams, as their part of the mean over all."""
-        config, streams = self.config, hidden_TBH.shape[1] / self.state[0].shape[1]
+        config, streams = self.config, features_TBF.shape[1] / self.state[0].shape[1]
+        hidden_TBH, dropped_TBH = (values[..., : self.model.config.hidden_size] for values in (features_TBF, dropped_TBF))
         penalty: Tensor | float = 0.0
         if config.activation_penalty:
             penalty = penalty + config.activation_penalty * streams * dropped_TBH.float().square().mean()

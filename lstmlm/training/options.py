@@ -26,7 +26,7 @@ from lstmlm.storage import read_json
 FITTED = frozenset(
     {"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "batch_size", "window", "learning_rate"}
     | {"dropout_input", "dropout_hidden", "dropout_weight", "dropout_output"}
-    | {"embedding_init", "weight_decay", "averaging", "momentum", "beta2"}
+    | {"embedding_init", "traces", "weight_decay", "averaging", "momentum", "beta2"}
 )
 """Settings that can be left open, for `fitting.py` to choose."""
 _LENGTHS = ("budget", "epochs", "steps")
@@ -36,7 +36,7 @@ _MAY_DIFFER = (("training", "checkpoint_every"), ("model", "vocabulary_size"))
 """The first may change between two parts of a run; the second is the tokenizer's and never an option."""
 _BEGINNINGS = ("recipe", "recipe_sha256", "start", "start_sha256")
 """Text, or None: where a run has its settings and its first weights from."""
-SHAPE = ("cell", "input", "embedding_size", "hidden_size", "num_layers", "tied", "residual", "softmax", "cutoffs")
+SHAPE = ("cell", "input", "embedding_size", "hidden_size", "num_layers", "tied", "residual", "traces", "softmax", "cutoffs")
 """Fields of `ModelConfig` that, like the tokenizer, a warm-started run has from the model it starts from."""
 
 

@@ -12,7 +12,7 @@ from lstmlm.errors import DataError, UsageError
 from lstmlm.training.options import SHAPE, RunOptions
 from lstmlm.training.preparation import Material
 
-_DECIDED = frozenset({"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "embedding_init"})
+_DECIDED = frozenset({"vocabulary_size", "embedding_size", "hidden_size", "num_layers", "traces", "embedding_init"})
 """Settings that need no fitting: the model has them."""
 _NOTICED_UNKNOWN = {"char": 0.0, "word": 0.01}
 """Parts of the training text from which unknown symbols are worth a note. A word model always has some."""

@@ -1,0 +1,78 @@
+"""What was read lately, symbol by symbol: traces of the input vectors, which fade at a pace of their own.
+
+A text comes back to its words; the gates of a cell learn that slowly, and not beyond the window of backpropagation. A trace
+remembers it without learning ("exponential trace memory", Mozer 1993): every symbol leaves its vector there, and what was
+left before fades by 1/e within `horizon` symbols. Added to what the output vectors are multiplied by, a trace makes likely
+what was read lately, and whatever has similar vectors: an exponentially decaying cache (Clarkson & Robinson 1997) of
+meanings in place of words. Learned is how much of each unit is added, and, from the hidden state, when. Frequent symbols
+say little, and count less (Arora et al. 2017). What it is worth stands in `benchmarks/RESULTS.md`.
+
+    m_t = d m_{t-1} + sqrt(1 - d^2) w(x_t) e(x_t)      with d = exp(-1 / horizon), m_0 = 0, and e(x) the embedding
+    added_t = sum over traces j of sigmoid(gate_j . h_t + b_j) scale_j m_t,j
+
+    traces.scale        [J, E]
+    traces.gate.weight  [J, H], traces.gate.bias [J]
+    traces.weight       [V]     w(x) = a / (a + frequency of x), not trained
+
+T time, B batch, V vocabulary, E embedding, H hidden, J traces
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_RARE = 1e-3
+"""The frequency at which a symbol counts for half of what the rarest do."""
+_AT_ONCE = 64
+"""Steps in one product: its matrix has as many rows and columns."""
+
+
+class Traces(nn.Module):
+    """Decaying sums of the vectors that were read; their state is [J, B, E], float32."""
+
+    weight: Tensor
+
+    def __init__(self, vocabulary_size: int, embedding_size: int, hidden_size: int, horizons: Sequence[int]) -> None:
+        super().__init__()
+        self._decays = [math.exp(-1 / horizon) for horizon in horizons]
+        self.scale = nn.Parameter(torch.empty(len(horizons), embedding_size))
+        self.gate = nn.Linear(hidden_size, len(horizons))
+        self.register_buffer("weight", torch.empty(vocabulary_size))
+
+    def reset_parameters(self, unigram_V: Tensor) -> None:
+        """Nothing is added at first, and all gates are half open; `unigram_V` are the frequencies."""
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.weight.copy_(_RARE / (_RARE + unigram_V))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Nothing was read: zeros [J, B, E]."""
+        return self.scale.new_zeros(len(self._decays), batch_size, self.scale.shape[1])
+
+    def forward(self, ids_TB: Tensor, vectors_TBE: Tensor, hidden_TBH: Tensor, state_JBE: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added after each step [T, B, E], and the traces after the last; float32, also under autocast."""
+        with torch.autocast(ids_TB.device.type, enabled=False):
+            marks_TBE = vectors_TBE.to(self.scale.dtype) * self.weight[ids_TB].unsqueeze(-1)
+            gates_TBJ = self.gate(hidden_TBH.to(self.scale.dtype)).sigmoid()
+            added = []
+            for part_TBE, part_TBJ in zip(torch.split(marks_TBE, _AT_ONCE), torch.split(gates_TBJ, _AT_ONCE), strict=True):
+                traces_JTBE = torch.stack(
+                    [_faded(part_TBE, trace_BE, decay) for trace_BE, decay in zip(state_JBE, self._decays, strict=True)]
+                )
+                added.append(torch.einsum("tbj,je,jtbe->tbe", part_TBJ, self.scale, traces_JTBE))
+                state_JBE = traces_JTBE[:, -1]
+            return torch.cat(added), state_JBE
+
+
+def _faded(marks_TBE: Tensor, trace_BE: Tensor, decay: float) -> Tensor:
+    """The trace after each step, [T, B, E]."""
+    steps_T = torch.arange(len(marks_TBE), dtype=marks_TBE.dtype, device=marks_TBE.device)
+    elapsed_TT = steps_T[:, None] - steps_T
+    kept_TT = torch.where(elapsed_TT < 0, 0.0, decay ** elapsed_TT.clamp(min=0.0))
+    fresh_TBE = (kept_TT @ marks_TBE.flatten(1)).view_as(marks_TBE) * math.sqrt(1 - decay**2)
+    return fresh_TBE + (decay ** (steps_T + 1)).view(-1, 1, 1) * trace_BE
