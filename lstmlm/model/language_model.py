@@ -119,7 +119,7 @@ class LanguageModel(nn.Module):
             return self.rnn(inputs_TBE, state)  # type: ignore[no-any-return]
         hidden_TBH, after = self.rnn(inputs_TBE, state[:-1])
         added_TBE, traces_JBE = self.traces(ids_TB, vectors_TBE, hidden_TBH, state[-1])
-        return torch.cat([hidden_TBH.to(added_TBE.dtype), added_TBE], -1), (*after, traces_JBE)
+        return torch.cat([hidden_TBH, added_TBE.to(hidden_TBH.dtype)], -1), (*after, traces_JBE)
 
     def drop_output(self, features_TBF: Tensor) -> Tensor:
         """The last dropout, before the output; only acts in training."""

@@ -57,22 +57,25 @@ class Traces(nn.Module):
     def forward(self, ids_TB: Tensor, vectors_TBE: Tensor, hidden_TBH: Tensor, state_JBE: Tensor) -> tuple[Tensor, Tensor]:
         """What is added after each step [T, B, E], and the traces after the last; float32, also under autocast."""
         with torch.autocast(ids_TB.device.type, enabled=False):
-            marks_TBE = vectors_TBE.to(self.scale.dtype) * self.weight[ids_TB].unsqueeze(-1)
-            gates_TBJ = self.gate(hidden_TBH.to(self.scale.dtype)).sigmoid()
-            added = []
-            for part_TBE, part_TBJ in zip(torch.split(marks_TBE, _AT_ONCE), torch.split(gates_TBJ, _AT_ONCE), strict=True):
-                traces_JTBE = torch.stack(
-                    [_faded(part_TBE, trace_BE, decay) for trace_BE, decay in zip(state_JBE, self._decays, strict=True)]
-                )
-                added.append(torch.einsum("tbj,je,jtbe->tbe", part_TBJ, self.scale, traces_JTBE))
-                state_JBE = traces_JTBE[:, -1]
-            return torch.cat(added), state_JBE
+            marks_BTE = (vectors_TBE.to(self.scale.dtype) * self.weight[ids_TB].unsqueeze(-1)).transpose(0, 1)
+            gates_BTJ = self.gate(hidden_TBH.to(self.scale.dtype)).sigmoid().transpose(0, 1)
+            state_BJE, added = state_JBE.transpose(0, 1), []
+            for part_BTE, part_BTJ in zip(marks_BTE.split(_AT_ONCE, 1), gates_BTJ.split(_AT_ONCE, 1), strict=True):
+                added_BTE, state_BJE = self._read(part_BTE, part_BTJ, state_BJE)
+                added.append(added_BTE)
+            return torch.cat(added, 1).transpose(0, 1), state_BJE.transpose(0, 1)
 
-
-def _faded(marks_TBE: Tensor, trace_BE: Tensor, decay: float) -> Tensor:
-    """The trace after each step, [T, B, E]."""
-    steps_T = torch.arange(len(marks_TBE), dtype=marks_TBE.dtype, device=marks_TBE.device)
-    elapsed_TT = steps_T[:, None] - steps_T
-    kept_TT = torch.where(elapsed_TT < 0, 0.0, decay ** elapsed_TT.clamp(min=0.0))
-    fresh_TBE = (kept_TT @ marks_TBE.flatten(1)).view_as(marks_TBE) * math.sqrt(1 - decay**2)
-    return fresh_TBE + (decay ** (steps_T + 1)).view(-1, 1, 1) * trace_BE
+    def _read(self, marks_BTE: Tensor, gates_BTJ: Tensor, state_BJE: Tensor) -> tuple[Tensor, Tensor]:
+        """A few steps at once: all that is added comes of one product, over what was read (S = T) and what was before (1)."""
+        batch_size, steps, _ = marks_BTE.shape
+        decays_J = self.scale.new_tensor(self._decays)
+        steps_T = torch.arange(steps, dtype=decays_J.dtype, device=decays_J.device)
+        elapsed_TS = steps_T[:, None] - steps_T
+        fresh_JTS = decays_J[:, None, None] ** elapsed_TS.clamp(min=0.0) * (1 - decays_J**2).sqrt()[:, None, None]
+        fresh_JTS = torch.where(elapsed_TS < 0, 0.0, fresh_JTS)
+        kept_JT1 = (decays_J[:, None] ** (steps_T + 1)).unsqueeze(-1)
+        shares_BTK = torch.einsum("btj,jtk->btjk", gates_BTJ, torch.cat([fresh_JTS, kept_JT1], -1)).flatten(2)
+        sources_BJKE = torch.cat([marks_BTE.unsqueeze(1).expand(-1, len(decays_J), -1, -1), state_BJE.unsqueeze(2)], 2)
+        scaled_BKE = (sources_BJKE * self.scale[:, None]).flatten(1, 2)
+        after_BJE = fresh_JTS[:, -1] @ marks_BTE + kept_JT1[:, -1] * state_BJE
+        return torch.bmm(shares_BTK, scaled_BKE), after_BJE
