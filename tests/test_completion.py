@@ -114,7 +114,7 @@ def toy(folder: Path, kind: str) -> tuple[LoadedModel, list[int]]:
     """A model that only ever says the tokens in the list, and likes to end its words soon."""
     source = {"char": "ab ab a-b .", "byte": "x", "bpe": " ab ab ab ab a" * 9}[kind]
     tokenizer: Tokenizer = building.tokenizer(kind, source, **({"vocabulary_size": 259} if kind == "bpe" else {}))
-    model = building.model(tokenizer.vocabulary_size, seed=5)
+    model = building.model(tokenizer.vocabulary_size, seed=5, traces=(2, 9) if kind == "bpe" else ())
     wanted = {"char": ["a", "b", " ", "-", "."], "byte": ["a", "b", " "], "bpe": ["a", "b", " ", "-", "ab"]}[kind]
     said = [token for token in range(tokenizer.vocabulary_size) if tokenizer.spelling(token) in [w.encode() for w in wanted]]
     said += list("“".encode()) if kind == "byte" else []

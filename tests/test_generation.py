@@ -77,9 +77,9 @@ def test_a_session_after_any_edits_stands_where_a_fresh_one_does(
         torch.testing.assert_close(session.next_logits(), fresh_logits(model, ids), rtol=1e-4, atol=1e-4)
 
 
-@EACH_KIND
-def test_going_back_beyond_what_is_kept(models: dict[str, LoadedModel], kind: str) -> None:
-    model = models[kind]
+@pytest.mark.parametrize("kind", [*KINDS, "traces"])
+def test_going_back_beyond_what_is_kept(models: dict[str, LoadedModel], tmp_path: Path, kind: str) -> None:
+    model = models[kind] if kind in models else building.saved_model(tmp_path / "model", traces=(2, 30))
     chosen = random.Random(4)
     ids = [chosen.randrange(model.tokenizer.vocabulary_size) for _ in range(700)]
     session = Session(model)

@@ -156,9 +156,9 @@ class _Display:
         self._console.print(f"tokenizer  {event.tokenizer.kind}, {event.tokenizer.vocabulary_size:,} symbols{unknown}")
         shape = f"{config.num_layers} x {config.hidden_size} {config.cell}, {config.input}"
         shape += f" {config.embedding_size}" if config.input == "embedding" else ""
-        self._console.print(
-            f"model      {shape}{', tied' if config.tied else ''}: {event.model.num_parameters:,} parameters"
-        )
+        shape += ", tied" if config.tied else ""
+        shape += f", traces {' '.join(map(str, config.traces))}" if config.traces else ""
+        self._console.print(f"model      {shape}: {event.model.num_parameters:,} parameters")
         if event.start is not None:
             self._console.print(visible(f"from       {event.start}"))
         if self._fit is not None:

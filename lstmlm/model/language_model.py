@@ -87,7 +87,7 @@ class LanguageModel(nn.Module):
         part.output._parameters["weight"] = None if own_VH is None else nn.Parameter(own_VH.detach()[symbols_R])
         if self.traces is not None:
             part.traces = copy.copy(self.traces)
-            part.traces._buffers = {"weight": self.traces.weight[symbols_R]}
+            part.traces._buffers = self.traces._buffers | {"weight": self.traces.weight[symbols_R]}
         return part
 
     @property

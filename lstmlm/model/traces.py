@@ -14,12 +14,11 @@ say little, and count less (Arora et al. 2017). What it is worth stands in `benc
     traces.gate.weight  [J, H], traces.gate.bias [J]
     traces.weight       [V]     w(x) = a / (a + frequency of x), not trained
 
-T time, B batch, V vocabulary, E embedding, H hidden, J traces
+T time, B batch, V vocabulary, E embedding, H hidden, J traces, K sources: J (T + 1)
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -35,13 +34,14 @@ class Traces(nn.Module):
     """Decaying sums of the vectors that were read; their state is [J, B, E], float32."""
 
     weight: Tensor
+    _horizons_J: Tensor
 
     def __init__(self, vocabulary_size: int, embedding_size: int, hidden_size: int, horizons: Sequence[int]) -> None:
         super().__init__()
-        self._decays = [math.exp(-1 / horizon) for horizon in horizons]
         self.scale = nn.Parameter(torch.empty(len(horizons), embedding_size))
         self.gate = nn.Linear(hidden_size, len(horizons))
         self.register_buffer("weight", torch.empty(vocabulary_size))
+        self.register_buffer("_horizons_J", torch.tensor(horizons, dtype=torch.float32), persistent=False)
 
     def reset_parameters(self, unigram_V: Tensor) -> None:
         """Nothing is added at first, and all gates are half open; `unigram_V` are the frequencies."""
@@ -52,7 +52,7 @@ class Traces(nn.Module):
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Nothing was read: zeros [J, B, E]."""
-        return self.scale.new_zeros(len(self._decays), batch_size, self.scale.shape[1])
+        return self.scale.new_zeros(len(self.scale), batch_size, self.scale.shape[1])
 
     def forward(self, ids_TB: Tensor, vectors_TBE: Tensor, hidden_TBH: Tensor, state_JBE: Tensor) -> tuple[Tensor, Tensor]:
         """What is added after each step [T, B, E], and the traces after the last; float32, also under autocast."""
@@ -66,16 +66,15 @@ class Traces(nn.Module):
             return torch.cat(added, 1).transpose(0, 1), state_BJE.transpose(0, 1)
 
     def _read(self, marks_BTE: Tensor, gates_BTJ: Tensor, state_BJE: Tensor) -> tuple[Tensor, Tensor]:
-        """A few steps at once: all that is added comes of one product, over what was read (S = T) and what was before (1)."""
-        batch_size, steps, _ = marks_BTE.shape
-        decays_J = self.scale.new_tensor(self._decays)
-        steps_T = torch.arange(steps, dtype=decays_J.dtype, device=decays_J.device)
-        elapsed_TS = steps_T[:, None] - steps_T
-        fresh_JTS = decays_J[:, None, None] ** elapsed_TS.clamp(min=0.0) * (1 - decays_J**2).sqrt()[:, None, None]
-        fresh_JTS = torch.where(elapsed_TS < 0, 0.0, fresh_JTS)
-        kept_JT1 = (decays_J[:, None] ** (steps_T + 1)).unsqueeze(-1)
-        shares_BTK = torch.einsum("btj,jtk->btjk", gates_BTJ, torch.cat([fresh_JTS, kept_JT1], -1)).flatten(2)
-        sources_BJKE = torch.cat([marks_BTE.unsqueeze(1).expand(-1, len(decays_J), -1, -1), state_BJE.unsqueeze(2)], 2)
-        scaled_BKE = (sources_BJKE * self.scale[:, None]).flatten(1, 2)
-        after_BJE = fresh_JTS[:, -1] @ marks_BTE + kept_JT1[:, -1] * state_BJE
+        """A few steps: all that is added comes from one product over K sources, what is read and, for each trace, its past."""
+        decays_J1 = (-1 / self._horizons_J).exp().unsqueeze(1)
+        steps_T = torch.arange(marks_BTE.shape[1], dtype=decays_J1.dtype, device=decays_J1.device)
+        elapsed_TT = steps_T[:, None] - steps_T
+        read_JTT = (1 - decays_J1**2).sqrt().unsqueeze(2) * decays_J1.unsqueeze(2) ** elapsed_TT.clamp(min=0.0)
+        read_JTT = torch.where(elapsed_TT < 0, 0.0, read_JTT)
+        past_JT1 = (decays_J1 ** (steps_T + 1)).unsqueeze(2)
+        shares_BTK = torch.einsum("btj,jtk->btjk", gates_BTJ, torch.cat([read_JTT, past_JT1], 2)).flatten(2)
+        sources_BJTE = torch.cat([marks_BTE.unsqueeze(1).expand(-1, len(decays_J1), -1, -1), state_BJE.unsqueeze(2)], 2)
+        scaled_BKE = (sources_BJTE * self.scale.unsqueeze(1)).flatten(1, 2)
+        after_BJE = read_JTT[:, -1] @ marks_BTE + past_JT1[:, -1] * state_BJE
         return torch.bmm(shares_BTK, scaled_BKE), after_BJE
