@@ -60,13 +60,14 @@ class Traces(nn.Module):
             marks_BTE = (vectors_TBE.to(self.scale.dtype) * self.weight[ids_TB].unsqueeze(-1)).transpose(0, 1)
             gates_BTJ = self.gate(hidden_TBH.to(self.scale.dtype)).sigmoid().transpose(0, 1)
             state_BJE, added = state_JBE.transpose(0, 1), []
-            for part_BTE, part_BTJ in zip(marks_BTE.split(_AT_ONCE, 1), gates_BTJ.split(_AT_ONCE, 1), strict=True):
+            parts = zip(torch.split(marks_BTE, _AT_ONCE, 1), torch.split(gates_BTJ, _AT_ONCE, 1), strict=True)
+            for part_BTE, part_BTJ in parts:
                 added_BTE, state_BJE = self._read(part_BTE, part_BTJ, state_BJE)
                 added.append(added_BTE)
             return torch.cat(added, 1).transpose(0, 1), state_BJE.transpose(0, 1)
 
     def _read(self, marks_BTE: Tensor, gates_BTJ: Tensor, state_BJE: Tensor) -> tuple[Tensor, Tensor]:
-        """A few steps: all that is added comes from one product over K sources, what is read and, for each trace, its past."""
+        """A few steps: what is added comes from one product over K sources, all that is read and the past of each trace."""
         decays_J1 = (-1 / self._horizons_J).exp().unsqueeze(1)
         steps_T = torch.arange(marks_BTE.shape[1], dtype=decays_J1.dtype, device=decays_J1.device)
         elapsed_TT = steps_T[:, None] - steps_T
