@@ -131,7 +131,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("wikitext2", "no recipe is called 'wikitext2'; expected a FILE.toml or one of everyday-demo, ptb-gpu"),
         ("", "no recipe is called ''"),
         ("../recipes/everyday-demo", "no recipe is called"),
-        ("everyday-demo@99", "recipe everyday-demo has version 3 here, not 99"),
+        ("everyday-demo@99", f"version {recipes.load('everyday-demo').version} here, not 99"),
         ("everyday-demo.toml", "everyday-demo.toml does not exist"),
         (".toml", ".toml does not exist"),
         ("folder.toml", "folder.toml is not a file"),

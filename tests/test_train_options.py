@@ -287,7 +287,9 @@ def test_a_run_from_a_recipe_and_its_continuation(source: Path, tmp_path: Path, 
         assert run_command(["train", "-o", "run", "--resume", *again]) == 0
         assert "is finished" in capsys.readouterr().err
     resume = ["train", "-o", "run", "--resume"]
-    assert "recipe tiny@3, not everyday-demo@2" in refused(capsys, 2, *resume, "--recipe", "everyday-demo")
+    assert f"recipe tiny@3, not {recipes.load('everyday-demo').label}" in refused(
+        capsys, 2, *resume, "--recipe", "everyday-demo"
+    )
     assert "batch size 2, not 3" in refused(capsys, 2, *resume, "--recipe", path, "--batch-size", "3")
     written(tmp_path / "tiny.toml", TINY.replace("hidden_size = 12", "hidden_size = 13"))
     assert "recipe tiny@3 is not what it was" in refused(capsys, 2, *resume, "--recipe", path)
