@@ -122,6 +122,13 @@ def test_a_larger_text_never_makes_a_narrower_model_nor_a_smaller_vocabulary(
 
 
 @several
+@given(kinds, sizes, works)
+def test_traces_are_for_the_words_of_texts_that_are_not_small(kind: str, tokens: int, work: float) -> None:
+    traces = fitted(left_open("text.txt", kind), tokens, work).model.traces
+    assert bool(traces) == (kind in ("bpe", "word") and tokens > 99_999)
+
+
+@several
 @given(kinds, epochs, epochs, some.sampled_from([1, 2]))
 def test_more_passes_never_make_less_dropout(kind: str, one: float, other: float, layers: int) -> None:
     options = shaped(left_open("text.txt", kind), 100_000, 90.0)

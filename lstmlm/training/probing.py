@@ -20,6 +20,7 @@ from lstmlm.training.fitting import REFERENCE_SPEED, REFERENCE_WIDTH, REFERENCE_
 from lstmlm.training.learner import Learner
 from lstmlm.training.options import RunOptions
 from lstmlm.training.preparation import Material
+from lstmlm.training.spectral import spectral_memory
 
 _PROBE = 0.015
 """Part of the budget for each of the two measurements of speed, at most..."""
@@ -73,7 +74,7 @@ def fit(options: RunOptions, material: Material, runtime: Runtime) -> Fit:
     speed = measure_speed(options, material, runtime, probe)
     epochs = (_total_tokens(options, tokens) if budget is None else budget * speed) / tokens
     options = replace(regularized(options, epochs), fit=frozenset())
-    forecast = Forecast(epochs, budget, speed, peak_memory() + _CHECKPOINT_COPIES * _weight_bytes(options))
+    forecast = Forecast(epochs, budget, speed, peak_memory() + _memory_to_come(options, tokens))
     return Fit(options, tuple(reasons(options, epochs)), forecast, time.monotonic() - started)
 
 
@@ -84,9 +85,14 @@ def _total_tokens(options: RunOptions, tokens: int) -> float:
     return (training.epochs or 0) * tokens
 
 
-def _weight_bytes(options: RunOptions) -> int:
+def _memory_to_come(options: RunOptions, tokens: int) -> int:
+    """Bytes that a run takes besides what its steps do: for its first vectors, and later for its checkpoints."""
+    model = options.model
     with torch.device("meta"):
-        return 4 * LanguageModel(options.model).num_parameters
+        checkpoint = _CHECKPOINT_COPIES * 4 * LanguageModel(model).num_parameters
+    if options.training.embedding_init != "spectral":
+        return checkpoint
+    return max(checkpoint, spectral_memory(tokens, model.vocabulary_size, model.embedding_size))
 
 
 def measure_speed(options: RunOptions, material: Material, runtime: Runtime, seconds: float) -> float:
