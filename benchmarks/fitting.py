@@ -39,7 +39,8 @@ PAIRS = (
         "diary",
         "--budget 1m",
         "--steps 3000 --vocab-size 600 --hidden 192 --embedding 256 --batch-size 12 --window 48 --lr 1.5e-2 --momentum .8 "
-        "--beta2 .997 --weight-decay .1 --dropout-input .5 --dropout-output .6 --dropout-weight .6 --traces none --patience 0",
+        "--beta2 .997 --weight-decay .1 --dropout-input .5 --dropout-output .6 --dropout-weight .6 --traces none "
+        "--patience 0",
     ),
     Pair("everyday", "everyday", "--budget 90s", "--recipe everyday-demo"),
     Pair(

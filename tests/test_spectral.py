@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lstmlm.checkpoint import load_model, named_weights
 from lstmlm.errors import UsageError
 from lstmlm.token_store import Ids, open_store
-from lstmlm.training.spectral import left_singular_vectors, neighbour_information, spectral_vectors
+from lstmlm.training.spectral import left_singular_vectors, neighbour_information, spectral_memory, spectral_vectors
 
 
 def _ids(*ids: int) -> Ids:
@@ -104,3 +104,11 @@ def test_what_has_no_embedding_or_begins_elsewhere_refuses_them(source: Path, tm
         replace(options, model=replace(options.model, input="one-hot", tied=False))
     with pytest.raises(UsageError, match="does not go with --from"):
         replace(options, start="model")
+
+
+def test_the_memory_that_is_forecast_holds_the_matrices_that_are_alive_together() -> None:
+    """Two of both halves of the neighbours, two of the symbols; and of a text no more than is read."""
+    symbols, columns = 5_000, 100
+    assert spectral_memory(0, symbols, columns) >= 4 * columns * (2 * 2 * symbols + 2 * symbols)
+    assert spectral_memory(10**6, symbols, columns) > spectral_memory(10**5, symbols, columns)
+    assert spectral_memory(10**8, symbols, columns) == spectral_memory(10**9, symbols, columns)
