@@ -30,6 +30,7 @@ ROOMS = (
     "scoring",
     "checkpoint",
     "training",
+    "ngram",
     "generation",
     "completion",
     "evaluation",
