@@ -52,6 +52,8 @@ class Grams:
 
     def find(self, keys_N: Rows) -> Rows:
         """The rows of keys; -1 where there is none."""
+        if not len(self.keys_G):
+            return np.full(len(keys_N), _ABSENT)
         rows_N = np.searchsorted(self.keys_G, keys_N)
         rows_N[rows_N == len(self.keys_G)] = 0
         return np.where(self.keys_G[rows_N] == keys_N, rows_N, _ABSENT)

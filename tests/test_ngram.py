@@ -139,6 +139,16 @@ def test_tokens_never_read_keep_a_share() -> None:
     assert np.isfinite(model.score(np.array([9, 9, 9], np.uint16))).all()
 
 
+def test_a_text_shorter_than_the_order_can_be_learned() -> None:
+    """It has no n-gram of the highest orders, and need not end with `<eos>`."""
+    model = train_ngram([np.array([1, 2], np.uint16)], vocabulary_size=V, eos=EOS, order=5)
+    context, nats = model.start, []
+    for token in (1, 2, 3, 4, 1):
+        nats.append(-math.log(model.probabilities(context)[token]))
+        context = model.advance(context, token)
+    np.testing.assert_allclose(model.score(np.array([1, 2, 3, 4, 1], np.uint16)), nats, rtol=1e-6)
+
+
 def test_an_empty_text_is_scored_and_cannot_be_learned(model: NGramModel) -> None:
     nothing = np.array([], np.uint16)
     assert len(model.score(nothing)) == 0
