@@ -131,6 +131,17 @@ def test_head_is_quiet(model: str) -> None:
     assert process.wait() == 141
 
 
+def test_head_is_quiet_in_the_middle_of_a_text(model: str) -> None:
+    process = command("generate", model, "the ", "--max-tokens", "20000")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
 def test_closed_streams_are_no_error(model: str) -> None:
     script = f'exec {sys.executable} -m lstmlm complete "$0" "the " >&- <&-'
     process = subprocess.run(["sh", "-c", script, model], check=False, capture_output=True, text=True)

@@ -66,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click makes the latter, with code 1, of a pipe that breaks inside a command
         _forget_stdout()
         return PIPE_CLOSED
     except Exception as error:
