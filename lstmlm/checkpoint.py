@@ -26,7 +26,8 @@ from lstmlm.model import LanguageModel
 from lstmlm.storage import MANIFEST, discard, point, publish, read_json, set_aside, to_json, verify
 from lstmlm.tokenizer import Tokenizer
 
-FORMAT = "lstmlm-model"
+FORMAT, NGRAM_FORMAT = "lstmlm-model", "lstmlm-ngram"
+_KINDS = {FORMAT: "an lstmlm model", NGRAM_FORMAT: "an n-gram model"}
 FORMAT_VERSION = 1
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 TRAINING_STATE, TRAINING_TENSORS = "training.json", "training.safetensors"
@@ -50,14 +51,14 @@ class LoadedModel:
     """Of `model.safetensors`."""
 
 
-def model_files(
-    model: LanguageModel, tokenizer: Tokenizer, *, documents: str, training: Mapping[str, Any]
+def about_model(
+    kind: str, model: Mapping[str, Any], tokenizer: Tokenizer, *, documents: str, training: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """The content of a model directory, file by file."""
+    """`config.json` and `tokenizer.json` of a directory that holds a model of this kind (its format)."""
     config = {
-        "format": FORMAT,
+        "format": kind,
         "format_version": FORMAT_VERSION,
-        "model": to_mapping(model.config),
+        "model": dict(model),
         "tokenizer": {
             **to_mapping(tokenizer.config),
             "documents": documents,
@@ -67,7 +68,15 @@ def model_files(
         },
         "training": dict(training),
     }
-    return {CONFIG: to_json(config), TOKENIZER: tokenizer.to_json(), WEIGHTS: pack_tensors(named_weights(model))}
+    return {CONFIG: to_json(config), TOKENIZER: tokenizer.to_json()}
+
+
+def model_files(
+    model: LanguageModel, tokenizer: Tokenizer, *, documents: str, training: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The content of a model directory, file by file."""
+    about = about_model(FORMAT, to_mapping(model.config), tokenizer, documents=documents, training=training)
+    return about | {WEIGHTS: pack_tensors(named_weights(model))}
 
 
 def save_model(
@@ -91,43 +100,81 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         UsageError: `path` does not exist.
         ArtefactError: it is not a model, or is damaged; the message names the file.
     """
+    found = open_directory(path, FORMAT, WEIGHTS)
+    model_config = from_mapping(ModelConfig, found.model, str(found.path / CONFIG))
+    if found.tokenizer.vocabulary_size != model_config.vocabulary_size:
+        raise found.other_vocabulary()
+    tensors = read_tensors(found.path / WEIGHTS)
+    _check_weights(found.path / WEIGHTS, tensors, model_config)
+    model = LanguageModel(model_config)
+    restore_weights(model, tensors)
+    return LoadedModel(
+        found.path, model.to(device).eval(), found.tokenizer, found.documents, found.training, sha256=found.sha256
+    )
+
+
+@dataclass(frozen=True)
+class OpenedDirectory:
+    """A model directory, every byte verified, whose weights are still to be read."""
+
+    path: Path
+    model: Mapping[str, Any]
+    """What its config says about the model."""
+    tokenizer: Tokenizer
+    documents: str
+    training: Mapping[str, Any]
+    sha256: str
+    """Of the file of weights."""
+
+    def other_vocabulary(self) -> ArtefactError:
+        """The error for a tokenizer that is not the model's."""
+        return ArtefactError(
+            f"{self.path}: {TOKENIZER} has {self.tokenizer.vocabulary_size:,} symbols, which is not what {CONFIG} says"
+        )
+
+
+def open_directory(path: str | Path, kind: str, weights: str) -> OpenedDirectory:
+    """Verify a model directory (or a run's best) of this kind, and read all but the file of its weights.
+
+    Raises:
+        UsageError: `path` does not exist.
+        ArtefactError: it is no such model, or is damaged; the message names the file.
+    """
     directory = resolve_model(Path(path))
     verify(directory)
-    listed = read_json(directory / MANIFEST)["files"]
-    for name in (CONFIG, TOKENIZER, WEIGHTS):
-        if name not in listed:
-            raise ArtefactError(f"{directory / MANIFEST} does not list {name}, which every model has")
     config = read_json(directory / CONFIG)
-    if config.get("format") != FORMAT:
-        raise ArtefactError(f"{directory / CONFIG} is not that of an lstmlm model (its format is {config.get('format')!r})")
+    if config.get("format") != kind:
+        raise ArtefactError(f"{directory / CONFIG} is not that of {_KINDS[kind]} (its format is {config.get('format')!r})")
     if config.get("format_version") != FORMAT_VERSION:
         raise ArtefactError(
             f"{directory} has format version {config.get('format_version')!r}; this lstmlm reads version {FORMAT_VERSION}"
         )
+    listed = read_json(directory / MANIFEST)["files"]
+    for name in (CONFIG, TOKENIZER, weights):
+        if name not in listed:
+            raise ArtefactError(f"{directory / MANIFEST} does not list {name}, which every model has")
     for section in ("model", "tokenizer", "training"):
         if not isinstance(config.get(section), dict):
             raise ArtefactError(f"{directory / CONFIG} has no section {section!r}")
-    about_tokenizer = dict(config["tokenizer"])
-    derived = {name: about_tokenizer.pop(name, None) for name in ("documents", "lossless", "eos", "unk")}
-    tokenizer_config = from_mapping(TokenizerConfig, about_tokenizer, str(directory / CONFIG))
-    tokenizer = Tokenizer.load(_read(directory / TOKENIZER), tokenizer_config)
-    model_config = from_mapping(ModelConfig, config["model"], str(directory / CONFIG))
-    if (tokenizer.vocabulary_size, tokenizer.eos) != (model_config.vocabulary_size, derived["eos"]):
-        raise ArtefactError(
-            f"{directory}: {TOKENIZER} has {tokenizer.vocabulary_size:,} symbols, which is not what {CONFIG} says"
-        )
-    tensors = read_tensors(directory / WEIGHTS)
-    _check_weights(directory / WEIGHTS, tensors, model_config)
-    model = LanguageModel(model_config)
-    restore_weights(model, tensors)
-    return LoadedModel(
-        directory,
-        model.to(device).eval(),
-        tokenizer,
-        str(derived["documents"]),
-        config["training"],
-        sha256=listed[WEIGHTS]["sha256"],
+    about = dict(config["tokenizer"])
+    derived = {name: about.pop(name, None) for name in ("documents", "lossless", "eos", "unk")}
+    tokenizer = Tokenizer.load(_read(directory / TOKENIZER), from_mapping(TokenizerConfig, about, str(directory / CONFIG)))
+    opened = OpenedDirectory(
+        directory, config["model"], tokenizer, str(derived["documents"]), config["training"], listed[weights]["sha256"]
     )
+    if tokenizer.eos != derived["eos"]:
+        raise opened.other_vocabulary()
+    return opened
+
+
+def is_kind(path: str | Path, kind: str) -> bool:
+    """Whether a model directory, or a run's best model, says that it is of this kind.
+
+    Raises:
+        UsageError: `path` does not exist.
+        ArtefactError: it is not a model.
+    """
+    return read_json(resolve_model(Path(path)) / CONFIG).get("format") == kind
 
 
 def _check_weights(path: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:

@@ -307,6 +307,38 @@ class SamplingConfig:
             raise UsageError(f"min_p is {self.min_p}; expected a number from 0 to 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The neural cache (see `adaptation/cache.py`)."""
+
+    window: int
+    """Tokens that are remembered."""
+    sharpness: float
+    """How much more a similar state counts: the factor of the product of two hidden states."""
+
+    def __post_init__(self) -> None:
+        _whole("window", self.window)
+        _at_least("window", self.window, 1)
+        _at_least("sharpness", self.sharpness, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicConfig:
+    """Dynamic evaluation (see `adaptation/dynamic.py`)."""
+
+    segment: int
+    """Tokens between two steps of learning."""
+    learning_rate: float
+    decay: float
+    """Pull of the weights back to the trained ones."""
+
+    def __post_init__(self) -> None:
+        _whole("segment", self.segment)
+        _at_least("segment", self.segment, 1)
+        _at_least("learning_rate", self.learning_rate, 0)
+        _at_least("decay", self.decay, 0)
+
+
 def parse_duration(text: str) -> float:
     """Seconds from `90`, `90s`, `10m`, `1.5h`; anything else is a `UsageError`."""
     unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])

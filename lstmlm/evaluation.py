@@ -7,86 +7,110 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmlm.checkpoint import LoadedModel
-from lstmlm.config import MODES
-from lstmlm.corpus import Corpus, Survey, TextCounts, open_corpus
-from lstmlm.errors import DataError, LstmlmError, UsageError
+from lstmlm.adaptation import Adaptation, load_adaptation
+from lstmlm.adaptation.rows import ROWS, Reading, Row, describe, mix_row, passes, read_parts, rows_with
+from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.config import MODES, CorpusConfig, from_mapping
+from lstmlm.corpus import Corpus, TextCounts, open_corpus
+from lstmlm.errors import ArtefactError, DataError, LstmlmError, UsageError
+from lstmlm.ngram import LoadedNGram, is_ngram, load_ngram
+from lstmlm.ngram.scoring import score_with_ngrams
 from lstmlm.scoring import CHUNK, Scores, perplexity, score_segments
-from lstmlm.token_store import Ids, id_type
-from lstmlm.training import RunOptions
+from lstmlm.token_store import Ids, read_segments
 
+AnyModel = LoadedModel | LoadedNGram
 SCHEMA = "lstmlm.eval/1"
 TOP = (1, 3, 5, 10)
 _RECIPROCAL_LIMIT = 10
 
 
 def evaluate(
-    loaded: LoadedModel,
+    loaded: AnyModel,
     corpus: Corpus,
     split: str = "test",
     *,
     mode: str = "stream",
     chunk: int = CHUNK,
+    adapt: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     expected_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Score all text of a split and report on it.
 
     `mode` says where the state is reset: `stream` at the beginning of each file, `document` at each document, `line` at
-    each line. The tokens that are scored are the same in all three. `progress` gets (tokens done, tokens in all). With
-    `expected_sha256` the text must be that one: a split that was held out in training must still be the same text.
+    each line. The tokens that are scored are the same in all three. N-grams see nothing before an `<eos>` in any.
+    `adapt` names what the rows beside the headline may use, of `cache`, `dynamic` and `ngram`, as `lstmlm tune` fitted it.
+    `progress` gets (tokens done, tokens in all). With `expected_sha256` the text must be that one: a split that was held
+    out in training must still be the same text.
 
     Raises:
-        UsageError: unknown mode or split.
+        UsageError: unknown mode or split, or the model was not tuned for `adapt`.
         DataError: the text is empty, not UTF-8, or not the expected one.
         DivergedError: a token has no finite probability.
     """
     if mode not in MODES:
         raise UsageError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     began = time.monotonic()
-    segments, text = _segments(loaded, corpus, split, mode)
+    rows = rows_with(adapt)
+    adaptation = _adaptation(loaded) if rows else None
+    segments, text = read_segments(loaded.tokenizer, corpus.files(split), mode)
     if expected_sha256 not in (None, text.sha256):
         raise DataError(
             f"the {split} text of {corpus.name} has changed since this model was trained, and may hold text that it saw; "
             "name the text to evaluate on"
         )
-    total = sum(map(len, segments))
+    tokens = sum(map(len, segments))
+    total = tokens * (1 + passes(rows))
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, total)
 
-    scores = score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, chunk=chunk, ranks=True, progress=report)
+    scores = _scored(loaded, segments, chunk, report)
     ids_N: Ids = np.concatenate(segments)  # type: ignore[assignment]  # all of one type
-    return _figures(loaded, corpus, text, mode, ids_N, scores, time.monotonic() - began)
+    result = _figures(loaded, corpus, text, mode, ids_N, scores, time.monotonic() - began)
+    if adaptation is not None and isinstance(loaded, LoadedModel):
+        static = Reading(np.exp(-scores.nats_N), time.monotonic() - began)
+        readings = {"model": static} | read_parts(
+            loaded.model, loaded.tokenizer.eos, adaptation, segments, rows, lambda done: report(tokens + done)
+        )
+        result["rows"] = {row.name: _row(row, mix_row(row, readings, adaptation), adaptation, text) for row in rows}
+    return result
 
 
-def _segments(loaded: LoadedModel, corpus: Corpus, split: str, mode: str) -> tuple[list[Ids], TextCounts]:
-    """The ids of the text, cut where the state is reset."""
-    watcher = Survey()
-    dtype = id_type(loaded.tokenizer.vocabulary_size)
-    segments: list[Ids] = []
-    for part in corpus.files(split):
-        ids: list[Ids] = []
-        ends: list[int] = []
-        length = 0
-        for encoded in loaded.tokenizer.encode_documents(watcher.watch(part)):
-            ids.append(np.asarray(encoded.ids, dtype=dtype))
-            found = encoded.line_ends if mode == "line" else encoded.document_ends if mode == "document" else []
-            ends += [length + end for end in found]
-            length += len(encoded.ids)
-        pieces = np.split(np.concatenate(ids), ends) if ids else []
-        segments += [piece for piece in pieces if len(piece)]
-    return segments, watcher.counts
+def _adaptation(loaded: AnyModel) -> Adaptation:
+    if isinstance(loaded, LoadedNGram):
+        raise UsageError(f"{loaded.path} is an n-gram model, which does not adapt; expected a neural one")
+    return load_adaptation(loaded, {row.name: row.parts for row in ROWS})
+
+
+def _row(row: Row, reading: Reading, adaptation: Adaptation, text: TextCounts) -> dict[str, Any]:
+    nats, tokens = -math.fsum(np.log(reading.probabilities_N)), len(reading.probabilities_N)
+    return {
+        "nll_nats": nats,
+        "perplexity": _perplexity(nats, tokens),
+        "perplexity_word": _perplexity(nats, text.words),
+        "bits_per_byte": _ratio(nats / math.log(2), text.bytes),
+        "parameters": describe(row, adaptation),
+        "seconds": round(reading.seconds, 3),
+        "tokens_per_second": round(tokens / max(reading.seconds, 1e-9), 1),
+    }
+
+
+def _scored(loaded: AnyModel, segments: list[Ids], chunk: int, progress: Callable[[int], None]) -> Scores:
+    if isinstance(loaded, LoadedNGram):
+        return score_with_ngrams(loaded.model, segments, progress=progress)
+    return score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, chunk=chunk, ranks=True, progress=progress)
 
 
 def _figures(
-    loaded: LoadedModel, corpus: Corpus, text: TextCounts, mode: str, ids_N: Ids, scores: Scores, seconds: float
+    loaded: AnyModel, corpus: Corpus, text: TextCounts, mode: str, ids_N: Ids, scores: Scores, seconds: float
 ) -> dict[str, Any]:
     tokenizer = loaded.tokenizer
     nats, tokens = scores.nll_nats, len(scores.nats_N)
@@ -105,7 +129,8 @@ def _figures(
             "tokenizer": tokenizer.kind,
             "vocabulary_size": tokenizer.vocabulary_size,
             "sha256": loaded.sha256,
-        },
+        }
+        | ({"order": loaded.model.order} if isinstance(loaded, LoadedNGram) else {}),
         "text": {
             "paths": list(corpus.names),
             "sha256": text.sha256,
@@ -155,18 +180,37 @@ def _perplexity(nats: float, count: int) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def held_out(loaded: LoadedModel) -> tuple[Corpus, str, str | None]:
+def load_any(path: str | Path) -> AnyModel:
+    """Load a model of either kind: neural, or n-grams."""
+    return load_ngram(path) if is_ngram(path) else load_model(path)
+
+
+def trained_on(loaded: AnyModel) -> tuple[tuple[str, ...], CorpusConfig] | None:
+    """The sources that a model was trained on, and how they were read; `None` where it does not know.
+
+    Raises:
+        ArtefactError: what it says about them cannot be meant.
+    """
+    about = loaded.training.get("options")
+    if not about:
+        return None
+    try:
+        return tuple(about["sources"]), from_mapping(CorpusConfig, about["corpus"], str(loaded.path))
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{loaded.path} is damaged: {error}") from error
+
+
+def held_out(loaded: AnyModel) -> tuple[Corpus, str, str | None]:
     """The text that training kept from the model: where it is, its split (test, else valid), its SHA-256 then.
 
     Raises:
         UsageError: the model does not know what it was trained on, or that does not exist any more.
         DataError: it cannot be read.
     """
-    about, hashes = loaded.training.get("options"), loaded.training.get("text_sha256")
-    if not about:
+    about, hashes = trained_on(loaded), loaded.training.get("text_sha256")
+    if about is None:
         raise UsageError(f"{loaded.path} does not know what it was trained on")
-    options = RunOptions.from_mapping(about, str(loaded.path))
-    corpus = open_corpus(options.sources, options.corpus)
+    corpus = open_corpus(*about)
     split = "test" if "test" in corpus.splits else "valid"
     return corpus, split, hashes.get(split) if isinstance(hashes, dict) else None
 

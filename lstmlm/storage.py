@@ -147,16 +147,13 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> None:
     """Make `directory` appear at once with `files` and their manifest; nothing stays behind when it fails."""
     total = sum(map(len, files.values()))
     check_free_space(directory.parent, total)
-    manifest = {
-        "files": {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    }
     temporary = directory.with_name(f"{TEMPORARY}{directory.name}-{uuid.uuid4().hex}")
     with storage_errors(directory, total):
         try:
             temporary.mkdir()
             for name, data in files.items():
                 _write_synced(temporary / name, data)
-            _write_synced(temporary / MANIFEST, to_json(manifest))
+            _write_synced(temporary / MANIFEST, to_json({"files": _listed(files)}))
             _fsync_directory(temporary)
             os.rename(temporary, directory)
             _fsync_directory(directory.parent)
@@ -167,6 +164,25 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> None:
         verify(directory)
     except ArtefactError as error:
         raise StorageError(f"{set_aside(directory)} was not written as it should be: {error}") from error
+
+
+def amend(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Add `files` to a published directory, or put them in the place of those added before.
+
+    They are taken from the manifest first, and stand in it again last: a crash in between leaves the directory without them,
+    but whole.
+    """
+    check_free_space(directory, sum(map(len, files.values())))
+    listed = {name: about for name, about in read_json(directory / MANIFEST)["files"].items() if name not in files}
+    write_atomic(directory / MANIFEST, to_json({"files": listed}))
+    for name, data in files.items():
+        write_atomic(directory / name, data)
+    write_atomic(directory / MANIFEST, to_json({"files": listed | _listed(files)}))
+
+
+def _listed(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Files as a manifest lists them."""
+    return {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
 
 
 def verify(directory: Path) -> None:

@@ -68,6 +68,27 @@ class _Counter:
         return ids
 
 
+def read_segments(
+    tokenizer: Tokenizer, files: Iterable[Iterable[Piece]], mode: str = "stream"
+) -> tuple[list[Ids], TextCounts]:
+    """The ids of a text, in memory, and its counts; cut at each file (`stream`), each `document`, or each `line`."""
+    watcher = Survey()
+    dtype = id_type(tokenizer.vocabulary_size)
+    segments: list[Ids] = []
+    for part in files:
+        ids: list[Ids] = []
+        ends: list[int] = []
+        length = 0
+        for encoded in tokenizer.encode_documents(watcher.watch(part)):
+            ids.append(np.asarray(encoded.ids, dtype=dtype))
+            found = encoded.line_ends if mode == "line" else encoded.document_ends if mode == "document" else []
+            ends += [length + end for end in found]
+            length += len(encoded.ids)
+        pieces = np.split(np.concatenate(ids), ends) if ids else []
+        segments += [piece for piece in pieces if len(piece)]
+    return segments, watcher.counts
+
+
 @dataclass(frozen=True)
 class TokenStore:
     """The ids of one split on disk."""

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from lstmlm import ngram
 from lstmlm.errors import DataError
-from lstmlm.ngram import NGramModel, train_ngram
+from lstmlm.ngram import NGramModel, estimation, train_ngram
+from lstmlm.ngram import model as ngram_model
 from lstmlm.token_store import Ids
 
 EOS, V = 0, 12
@@ -97,8 +97,8 @@ def test_discounts_take_what_the_counts_of_counts_say() -> None:
     counts = np.repeat([1, 2, 3, 4, 9], [40, 20, 10, 5, 3])
     share = 40 / (40 + 2 * 20)
     wanted = [0, 1 - 2 * share * 20 / 40, 2 - 3 * share * 10 / 20, 3 - 4 * share * 5 / 10]
-    assert ngram._discounts(counts) == pytest.approx(wanted)
-    assert list(ngram._discounts(np.array([7, 8]))) == [0, 0.5, 1, 1.5]
+    assert estimation._discounts(counts) == pytest.approx(wanted)
+    assert list(estimation._discounts(np.array([7, 8]))) == [0, 0.5, 1, 1.5]
 
 
 def test_a_text_scores_what_its_tokens_do_one_by_one(model: NGramModel) -> None:
@@ -114,7 +114,7 @@ def test_a_text_scores_what_its_tokens_do_one_by_one(model: NGramModel) -> None:
 def test_parts_do_not_change_the_figure(model: NGramModel, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = text(500, 5)
     whole = model.score(ids)
-    monkeypatch.setattr(ngram, "_TOKENS_AT_ONCE", tokens)
+    monkeypatch.setattr(ngram_model, "_TOKENS_AT_ONCE", tokens)
     assert (model.score(ids) == whole).all()
     again = train_ngram([text(3000, 1)], vocabulary_size=V, eos=EOS, order=4)
     assert (again.score(ids) == whole).all()

@@ -17,6 +17,9 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
     "--split", type=click.Choice(SPLITS), help="Of the training source, or of a TEXT that has splits.  [default: test]"
 )
 @click.option("--mode", type=click.Choice(MODES), default="stream", show_default=True, help="Where the state is reset.")
+@click.option("--cache", is_flag=True, help="Rows with the neural cache, as `lstmlm tune` fitted it.")
+@click.option("--dynamic", is_flag=True, help="Rows under dynamic evaluation.")
+@click.option("--ngram", is_flag=True, help="Rows with the n-grams of the training text.")
 @click.option("--documents", type=click.Choice(DOCUMENT_RULES), help="What ends a document.  [default: as in training]")
 @click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
@@ -27,6 +30,9 @@ def eval_command(
     texts: tuple[str, ...],
     split: str | None,
     mode: str,
+    cache: bool,
+    dynamic: bool,
+    ngram: bool,
     documents: str | None,
     encoding_errors: str | None,
     text_field: str | None,
@@ -36,35 +42,34 @@ def eval_command(
     """Perplexity and accuracy of MODEL on TEXT, exactly: every token is a target once.
 
     Without TEXT, the test split of the training source. Several TEXTs give one pooled result, the state reset between them.
+    What adapts to the text it reads stands in rows of its own, never in the headline.
     """
-    from lstmlm.checkpoint import load_model
     from lstmlm.config import CorpusConfig, updated
     from lstmlm.corpus import open_corpus, open_texts
-    from lstmlm.evaluation import evaluate
+    from lstmlm.evaluation import evaluate, load_any, trained_on
     from lstmlm.report.terminal import evaluation_report
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
-    from lstmlm.training import RunOptions
 
     if json_path not in (None, "-"):
         check_output(Path(json_path))
     set_threads(threads)
     keep_freed_memory()
-    loaded = load_model(model)
-    trained = loaded.training.get("options")
-    options = RunOptions.from_mapping(trained, str(loaded.path)) if trained else None
-    config = options.corpus if options else CorpusConfig(documents=loaded.documents)
+    loaded = load_any(model)
+    trained = trained_on(loaded)
+    config = trained[1] if trained else CorpusConfig(documents=loaded.documents)
     config = updated(config, documents=documents, encoding_errors=encoding_errors, text_field=text_field)
     expected = None
     if texts:
         corpus, wanted = open_texts(texts, config, split), "test"
-    elif options is not None:
-        corpus, wanted = open_corpus(options.sources, config), split or "test"
+    elif trained is not None:
+        corpus, wanted = open_corpus(trained[0], config), split or "test"
         expected = loaded.training.get("text_sha256", {}).get(wanted)
     else:
         raise click.UsageError(f"{model} does not know what it was trained on; expected a TEXT")
+    adapt = [part for part, asked in (("cache", cache), ("dynamic", dynamic), ("ngram", ngram)) if asked]
     with token_progress("scoring") as progress:
-        result = evaluate(loaded, corpus, wanted, mode=mode, progress=progress, expected_sha256=expected)
+        result = evaluate(loaded, corpus, wanted, mode=mode, adapt=adapt, progress=progress, expected_sha256=expected)
     data = to_json(result)
     if json_path == "-":
         write(data.decode())

@@ -15,9 +15,11 @@ from lstmlm.cli.demo import demo_command
 from lstmlm.cli.evaluate import eval_command
 from lstmlm.cli.generate import generate_command
 from lstmlm.cli.info import info_command
+from lstmlm.cli.ngram import arpa_command, ngram_command
 from lstmlm.cli.recipes import recipes_command
 from lstmlm.cli.repl import repl_command
 from lstmlm.cli.train import train_command
+from lstmlm.cli.tune import tune_command
 from lstmlm.errors import LstmlmError
 
 _MEMORY_SIGNS = ("not enough memory", "out of memory", "can't allocate memory", "Storage size calculation overflowed")
@@ -35,6 +37,9 @@ for command in (
     demo_command,
     train_command,
     eval_command,
+    tune_command,
+    ngram_command,
+    arpa_command,
     complete_command,
     generate_command,
     repl_command,

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from lstmlm import config as settings
 from lstmlm import recipes
 from lstmlm.cli.console import program, say
+from lstmlm.cli.text_options import choice, option, text_options
 from lstmlm.cli.train_options import DEFAULT_BUDGET, SOFTMAXES, build_options
-from lstmlm.config import ModelConfig, TokenizerConfig, TrainConfig
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _choice(values: tuple[str, ...]) -> click.Choice[str]:
-    return click.Choice(list(values))
-
-
-def _option(*names: str, default: object, help: str, **more: Any) -> Callable[[_Command], _Command]:
-    """An option that is None unless given, so that `--resume` can tell; its default is shown all the same."""
-    return click.option(*names, default=None, show_default=str(default), help=help, **more)
-
+from lstmlm.config import ModelConfig, TrainConfig
 
 _FITTED = "fitted"
 
@@ -42,107 +30,87 @@ _FITTED = "fitted"
     help=f"Settings to start from instead of the defaults: {', '.join(recipes.names())}.",
 )
 @click.option("--from", "start", metavar="MODEL", help="Begin with this trained model: its tokenizer, shape and weights.")
-@_option(
-    "--documents",
-    default="file, or the built-in corpus's rule",
-    type=_choice(settings.DOCUMENT_RULES),
-    help="What ends a document.",
-)
-@_option("--split", default="90/5/5", metavar="A/B/C", help="Train/valid/test, for a source without splits.")
-@_option("--text-field", default="text", metavar="NAME", help="Column of a table that holds the text.")
-@_option(
-    "--encoding-errors",
-    default="strict",
-    type=_choice(settings.ENCODING_ERRORS),
-    help="What to do with bytes that are not UTF-8.",
-)
-@_option("--tokenizer", default=TokenizerConfig.kind, type=_choice(settings.TOKENIZERS), help="Units the text is cut into.")
-@_option("--vocab-size", default="bpe fitted, word and char all", type=int, help="Symbols, with <eos> and <unk>.")
-@_option("--min-count", default="auto", metavar="auto|N", help="Rarer words or characters are unknown.")
-@_option("--normalization", default="none", type=_choice(settings.NORMALIZATIONS), help="Unicode normalization of the text.")
-@_option("--lowercase/--no-lowercase", default="no-lowercase", help="Read all text in lower case.")
-@_option("--cell", default=ModelConfig.cell, type=_choice(settings.CELLS), help="Recurrent cell.")
-@_option("--input", default=ModelConfig.input, type=_choice(settings.INPUTS), help="What the first layer reads.")
-@_option("--layers", default=_FITTED, type=int, help="Recurrent layers.")
-@_option("--hidden", default=_FITTED, type=int, help="Units of a layer.")
-@_option("--embedding", default=_FITTED, type=int, help="Size of a symbol's vector.")
-@_option("--tied/--no-tied", default="tied, for an embedding", help="One matrix for input and output vectors.")
-@_option("--residual/--no-residual", default="no-residual", help="Add a layer's input to its output.")
-@_option(
+@text_options
+@option("--cell", default=ModelConfig.cell, type=choice(settings.CELLS), help="Recurrent cell.")
+@option("--input", default=ModelConfig.input, type=choice(settings.INPUTS), help="What the first layer reads.")
+@option("--layers", default=_FITTED, type=int, help="Recurrent layers.")
+@option("--hidden", default=_FITTED, type=int, help="Units of a layer.")
+@option("--embedding", default=_FITTED, type=int, help="Size of a symbol's vector.")
+@option("--tied/--no-tied", default="tied, for an embedding", help="One matrix for input and output vectors.")
+@option("--residual/--no-residual", default="no-residual", help="Add a layer's input to its output.")
+@option(
     "--traces",
     default=_FITTED,
     metavar="N,N...|none",
     help="Remember what was read within about N symbols, for the output.",
 )
-@_option(
+@option(
     "--softmax",
     default="auto",
-    type=_choice(SOFTMAXES),
+    type=choice(SOFTMAXES),
     help="What the output layer trains; auto: sampled for many symbols on a CPU, else full.",
 )
-@_option("--negatives", default=settings.NEGATIVES, type=int, help="Draws of a sampled softmax; 0: not sampled.")
-@_option(
+@option("--negatives", default=settings.NEGATIVES, type=int, help="Draws of a sampled softmax; 0: not sampled.")
+@option(
     "--dropout-embedding",
     default=ModelConfig.dropout_embedding,
     type=float,
     help="Part of the symbols left out in training.",
 )
-@_option("--dropout-input", default=_FITTED, type=float, help="The same of the units the first layer reads.")
-@_option("--dropout-hidden", default=_FITTED, type=float, help="The same between layers.")
-@_option("--dropout-weight", default=_FITTED, type=float, help="The same of the recurrent weights.")
-@_option("--dropout-output", default=_FITTED, type=float, help="The same before the output.")
-@_option(
+@option("--dropout-input", default=_FITTED, type=float, help="The same of the units the first layer reads.")
+@option("--dropout-hidden", default=_FITTED, type=float, help="The same between layers.")
+@option("--dropout-weight", default=_FITTED, type=float, help="The same of the recurrent weights.")
+@option("--dropout-output", default=_FITTED, type=float, help="The same before the output.")
+@option(
     "--budget",
     default=DEFAULT_BUDGET,
     metavar="TIME",
     help="Train for 90s, 10m, 1h...; the schedule follows the clock.",
 )
-@_option("--epochs", default="-", type=int, help="Train for N passes over the text instead.")
-@_option("--steps", default="-", type=int, help="Train for N windows instead.")
-@_option("--batch-size", default=_FITTED, type=int, help="Streams side by side.")
-@_option("--window", default=_FITTED, type=int, help="Steps of backpropagation.")
-@_option("--vary-window/--no-vary-window", default="no-vary-window", help="Windows of varying length around --window.")
-@_option("--accumulate", default=TrainConfig.accumulate, type=int, help="Parts a step is cut into, to take less memory.")
-@_option("--optimizer", default=TrainConfig.optimizer, type=_choice(settings.OPTIMIZERS), help="How weights are updated.")
-@_option(
+@option("--epochs", default="-", type=int, help="Train for N passes over the text instead.")
+@option("--steps", default="-", type=int, help="Train for N windows instead.")
+@option("--batch-size", default=_FITTED, type=int, help="Streams side by side.")
+@option("--window", default=_FITTED, type=int, help="Steps of backpropagation.")
+@option("--vary-window/--no-vary-window", default="no-vary-window", help="Windows of varying length around --window.")
+@option("--accumulate", default=TrainConfig.accumulate, type=int, help="Parts a step is cut into, to take less memory.")
+@option("--optimizer", default=TrainConfig.optimizer, type=choice(settings.OPTIMIZERS), help="How weights are updated.")
+@option(
     "--embedding-init",
     default=_FITTED,
-    type=_choice(settings.EMBEDDING_INITS),
+    type=choice(settings.EMBEDDING_INITS),
     help="First vectors: random, or by the neighbours in the text.",
 )
-@_option("--lr", default=_FITTED, type=float, help="Peak learning rate.")
-@_option("--momentum", default=_FITTED, type=float, help="Of SGD and RMSprop; beta1 of Adam and AdamW.")
-@_option("--beta2", default=_FITTED, type=float, help="Of Adam and AdamW; how slowly RMSprop forgets.")
-@_option("--weight-decay", default=_FITTED, type=float, help="Pull of the weights towards zero.")
-@_option("--clip", default=TrainConfig.clip, type=float, help="Largest norm of the gradient.")
-@_option(
+@option("--lr", default=_FITTED, type=float, help="Peak learning rate.")
+@option("--momentum", default=_FITTED, type=float, help="Of SGD and RMSprop; beta1 of Adam and AdamW.")
+@option("--beta2", default=_FITTED, type=float, help="Of Adam and AdamW; how slowly RMSprop forgets.")
+@option("--weight-decay", default=_FITTED, type=float, help="Pull of the weights towards zero.")
+@option("--clip", default=TrainConfig.clip, type=float, help="Largest norm of the gradient.")
+@option(
     "--activation-penalty", default=TrainConfig.activation_penalty, type=float, help="Price of large hidden states (AR)."
 )
-@_option(
+@option(
     "--temporal-penalty", default=TrainConfig.temporal_penalty, type=float, help="Price of hidden states that jump (TAR)."
 )
-@_option(
+@option(
     "--averaging",
     default=_FITTED,
     type=float,
     help="Part of the run whose weights are averaged; 0: the last ones.",
 )
-@_option("--schedule", default=TrainConfig.schedule, type=_choice(settings.SCHEDULES), help="Decay of the learning rate.")
-@_option("--warmup", default=TrainConfig.warmup, type=float, help="Part of the run over which it rises first.")
-@_option("--validate-every", default="each epoch, or 20 times in a budget", type=int, help="Steps between validations.")
-@_option(
+@option("--schedule", default=TrainConfig.schedule, type=choice(settings.SCHEDULES), help="Decay of the learning rate.")
+@option("--warmup", default=TrainConfig.warmup, type=float, help="Part of the run over which it rises first.")
+@option("--validate-every", default="each epoch, or 20 times in a budget", type=int, help="Steps between validations.")
+@option(
     "--patience",
     default=TrainConfig.patience,
     type=int,
     help="Validations without progress that end the run; 0: never.",
 )
-@_option(
-    "--precision", default="auto", type=_choice(settings.PRECISIONS), help="auto: bf16 where the machine is fast in it."
-)
-@_option("--device", default="auto", type=_choice(settings.DEVICES), help="Where to train.")
-@_option("--threads", default="torch's choice", type=int, help="CPU threads.")
-@_option("--seed", default=TrainConfig.seed, type=int, help="Weights, order and dropout follow from it.")
-@_option("--checkpoint-every", default=TrainConfig.checkpoint_every, metavar="TIME|N", help="Seconds (60s) or steps (500).")
+@option("--precision", default="auto", type=choice(settings.PRECISIONS), help="auto: bf16 where the machine is fast in it.")
+@option("--device", default="auto", type=choice(settings.DEVICES), help="Where to train.")
+@option("--threads", default="torch's choice", type=int, help="CPU threads.")
+@option("--seed", default=TrainConfig.seed, type=int, help="Weights, order and dropout follow from it.")
+@option("--checkpoint-every", default=TrainConfig.checkpoint_every, metavar="TIME|N", help="Seconds (60s) or steps (500).")
 @click.option("--resume", is_flag=True, help="Continue the run in RUN; options come from it.")
 def train_command(
     sources: tuple[str, ...], run: Path | None, recipe: str | None, start: str | None, resume: bool, **given: Any

@@ -56,7 +56,7 @@ def build_options(
     else:
         kind, input = given["tokenizer"] or TokenizerConfig.kind, given["input"] or ModelConfig.input
         base = default_options(sources, kind=kind, input=input)
-    changes = _changes(given)
+    changes = changed(given)
     if changes["tokenizer"].get("kind", base.tokenizer.kind) != base.tokenizer.kind:  # the size was that of the other one
         changes["tokenizer"] = {"vocabulary_size": None, "min_count": None} | changes["tokenizer"]
     if changes["training"].keys() & {"budget", "epochs", "steps"}:
@@ -122,7 +122,7 @@ def _parse_traces(text: str) -> tuple[int, ...]:
         raise UsageError(f"traces are {text!r}; expected none, or numbers of symbols such as 50,200") from None
 
 
-_PLACES = {
+PLACES = {
     "corpus": ("documents", "split", "text_field", "encoding_errors"),
     "tokenizer": ("tokenizer", "vocab_size", "min_count", "normalization", "lowercase"),
     "model": ("cell", "input", "layers", "hidden", "embedding", "tied", "residual", "traces", *settings.DROPOUTS),
@@ -152,13 +152,13 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _changes(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def changed(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The fields of each config that options were given for; one that was not given is None."""
     return {
         config: {
             _FIELDS.get(name, name): _PARSERS[name](given[name]) if name in _PARSERS else given[name]
             for name in names
-            if given[name] is not None
+            if given.get(name) is not None
         }
-        for config, names in _PLACES.items()
+        for config, names in PLACES.items()
     }

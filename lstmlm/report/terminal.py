@@ -52,13 +52,51 @@ def evaluation_report(result: Mapping[str, Any]) -> RenderableType:
     accuracy = result["accuracy"]
     shares = "  ".join(f"top {k} {accuracy[f'top{k}']:.1%}" for k in (3, 5, 10))
     table.add_row("next token right", f"{accuracy['top1']:.1%}", f"{shares}  MRR@10 {result['mrr10']:.3f}")
+    start = f"from a zero state, {_MODES[result['protocol']['mode']]}"
+    if "order" in result["model"]:
+        start = f"given up to {result['model']['order'] - 1} tokens before it, none from before an <eos>"
     protocol = (
-        f"{', '.join(map(visible, text['paths']))}: every token a target exactly once, from a zero state, "
-        f"{_MODES[result['protocol']['mode']]}; float32, the full vocabulary of {result['model']['vocabulary_size']:,} "
-        f"({result['model']['tokenizer']}). {result['seconds']:.1f} s, {result['tokens_per_second']:,.0f} tokens/s."
+        f"{', '.join(map(visible, text['paths']))}: every token a target exactly once, {start}; float32, the full "
+        f"vocabulary of {result['model']['vocabulary_size']:,} ({result['model']['tokenizer']}). {result['seconds']:.1f} s, "
+        f"{result['tokens_per_second']:,.0f} tokens/s."
     )
     warnings = [Text(f"note: {warning}", style="yellow") for warning in result["warnings"]]
-    return Group(table, *warnings, Text(protocol, style="dim"))
+    parts: list[RenderableType] = [table, *warnings, Text(protocol, style="dim")]
+    if rows := result["rows"]:
+        parts += [Text(), _rows_table(rows, figures["token"]), Text(_rows_parameters(rows), style="dim")]
+    return Group(*parts)
+
+
+def _rows_table(rows: Mapping[str, Any], static: float | None) -> Table:
+    """What becomes of the headline with a memory: a row each, with its weights."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("with memory", style="bold")
+    for name in ("per word", "per token", "bits/byte", "change", "tokens/s"):
+        table.add_column(name, justify="right")
+    table.add_column("weights", style="dim")
+    for name, row in rows.items():
+        change = f"{row['perplexity'] / static - 1:+.1%}" if static and row["perplexity"] else "-"
+        figures = (_figure(row["perplexity_word"]), _figure(row["perplexity"]), _figure(row["bits_per_byte"], 4))
+        weights = row["parameters"]["weights"]
+        shares = " ".join(f"{part} {weight:.3f}" for part, weight in weights.items()) if len(weights) > 1 else ""
+        table.add_row(name, *figures, change, f"{row['tokens_per_second']:,.0f}", shares)
+    return table
+
+
+def _rows_parameters(rows: Mapping[str, Any]) -> str:
+    """What the rows share: `cache: window 2,000, sharpness 0.31. ngram: order 5. Tuned on ...`"""
+    found: dict[str, Mapping[str, float]] = {}
+    for row in rows.values():
+        found |= {owner: values for owner, values in row["parameters"].items() if owner != "weights"}
+    said = [
+        f"{owner}: " + ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
+        for owner, values in found.items()
+    ]
+    return ". ".join([*said, "All tuned on validation text."])
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _figure(value: float | None, digits: int = 2) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmlm.checkpoint import CONFIG, RUN_FILE, TOKENIZER
+from lstmlm.config import TokenizerConfig
 from lstmlm.corpus import Corpus, Overlap, Piece, measure_overlaps, open_corpus, survey
 from lstmlm.errors import ArtefactError, DataError, UsageError
 from lstmlm.runtime import StopRequest, versions
@@ -62,11 +63,7 @@ def prepare(
     if "valid" not in corpus.splits:
         raise DataError(f"{corpus.name} has no validation text; expected a valid.* file, or a --split such as 90/5/5")
     if checkpoint is None and tokenizer is None:
-        config = options.tokenizer
-        if "vocabulary_size" in options.fit and config.kind == "bpe":
-            text = survey(_until_stopped(corpus.pieces("train"), stop))
-            config = replace(config, vocabulary_size=fitted_vocabulary_size(text.bytes))
-        tokenizer = Tokenizer.train(config, _until_stopped(corpus.pieces("train"), stop))
+        tokenizer = make_tokenizer(options.tokenizer, corpus, stop, fit="vocabulary_size" in options.fit)
     elif checkpoint is not None:
         about = read_json(checkpoint / CONFIG)
         tokenizer = Tokenizer.load((checkpoint / TOKENIZER).read_bytes(), options.tokenizer)
@@ -93,6 +90,14 @@ def prepare(
     else:
         overlaps = {split: Overlap(**found) for split, found in read_json(run / RUN_FILE)["overlap"].items()}
     yield Material(corpus, tokenizer, stores, overlaps)
+
+
+def make_tokenizer(config: TokenizerConfig, corpus: Corpus, stop: StopRequest, *, fit: bool) -> Tokenizer:
+    """A vocabulary of the training split; with `fit`, a BPE of a size that goes with its length."""
+    if fit and config.kind == "bpe":
+        text = survey(_until_stopped(corpus.pieces("train"), stop))
+        config = replace(config, vocabulary_size=fitted_vocabulary_size(text.bytes))
+    return Tokenizer.train(config, _until_stopped(corpus.pieces("train"), stop))
 
 
 def _until_stopped(pieces: Iterable[Piece], stop: StopRequest) -> Iterator[Piece]:

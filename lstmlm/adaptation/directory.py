@@ -1,0 +1,106 @@
+"""What `lstmlm tune` adds to a model directory, so that the model stays in one place with all that it needs.
+
+adaptation.json        {"format": "lstmlm-adaptation", "cache", "dynamic", "weights": {row: {part: weight}}, "tuned_on"}
+gradients.safetensors  R of every parameter (`dynamic.py`), under the parameter's name in `model.safetensors`
+ngram.safetensors      the n-grams of the training text (`ngram/directory.py`)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstmlm.adaptation.dynamic import learning_parameters
+from lstmlm.checkpoint import LoadedModel, pack_tensors, read_tensors
+from lstmlm.config import CacheConfig, DynamicConfig, from_mapping, to_mapping
+from lstmlm.errors import ArtefactError, UsageError
+from lstmlm.ngram import NGramModel, pack_ngram, read_ngram
+from lstmlm.storage import MANIFEST, amend, read_json, to_json
+
+FILE, GRADIENTS, NGRAMS = "adaptation.json", "gradients.safetensors", "ngram.safetensors"
+FORMAT, FORMAT_VERSION = "lstmlm-adaptation", 1
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What was tuned for a model on its validation text."""
+
+    cache: CacheConfig
+    dynamic: DynamicConfig
+    gradient_rms: Mapping[str, Tensor]
+    """Root mean square of the gradient of each parameter that learns, on the training text."""
+    ngram: NGramModel
+    weights: Mapping[str, Mapping[str, float]]
+    """By row, the weights of what it mixes."""
+    tuned_on: Mapping[str, Any]
+    """The text, and what was found on it (free form)."""
+
+
+def save_adaptation(loaded: LoadedModel, adaptation: Adaptation) -> None:
+    """Add to the model directory, or take the place of what was tuned before."""
+    about = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "cache": to_mapping(adaptation.cache),
+        "dynamic": to_mapping(adaptation.dynamic),
+        "weights": {row: dict(weights) for row, weights in adaptation.weights.items()},
+        "tuned_on": dict(adaptation.tuned_on),
+    }
+    files = {
+        FILE: to_json(about),
+        GRADIENTS: pack_tensors(adaptation.gradient_rms),
+        NGRAMS: pack_ngram(adaptation.ngram),
+    }
+    amend(loaded.path, files)
+
+
+def load_adaptation(loaded: LoadedModel, rows: Mapping[str, tuple[str, ...]]) -> Adaptation:
+    """What was tuned for `loaded`, which must have been verified; `rows` says which weights there must be.
+
+    Raises:
+        UsageError: nothing was tuned yet.
+        ArtefactError: what is there does not fit the model.
+    """
+    if not {FILE, GRADIENTS, NGRAMS} <= set(read_json(loaded.path / MANIFEST)["files"]):
+        raise UsageError(f"{loaded.path} has no parameters for this yet; find them first: lstmlm tune {loaded.path}")
+    path = loaded.path / FILE
+    about = read_json(path)
+    if (about.get("format"), about.get("format_version")) != (FORMAT, FORMAT_VERSION):
+        raise ArtefactError(f"{path} is of format {about.get('format')!r}, version {about.get('format_version')!r}")
+    for section in ("cache", "dynamic", "weights", "tuned_on"):
+        if not isinstance(about.get(section), dict):
+            raise ArtefactError(f"{path} has no section {section!r}")
+    weights = {row: _weights(about["weights"].get(row), parts, f"{path}: {row}") for row, parts in rows.items()}
+    rms = read_tensors(loaded.path / GRADIENTS)
+    parameters = dict(loaded.model.named_parameters())
+    shapes = {name: parameters[name].shape for name in learning_parameters(loaded.model)}
+    if {name: tensor.shape for name, tensor in rms.items() if tensor.dtype == torch.float32} != shapes:
+        raise ArtefactError(f"{loaded.path / GRADIENTS} does not fit the model")
+    if not all(bool(torch.isfinite(tensor).all()) and float(tensor.min()) >= 0 for tensor in rms.values()):
+        raise ArtefactError(f"{loaded.path / GRADIENTS} holds what is no root mean square")
+    tokenizer = loaded.tokenizer
+    return Adaptation(
+        from_mapping(CacheConfig, about["cache"], str(path)),
+        from_mapping(DynamicConfig, about["dynamic"], str(path)),
+        rms,
+        read_ngram(loaded.path / NGRAMS, vocabulary_size=tokenizer.vocabulary_size, eos=tokenizer.eos),
+        weights,
+        about["tuned_on"],
+    )
+
+
+def _weights(found: object, parts: tuple[str, ...], where: str) -> dict[str, float]:
+    """Shares of exactly these parts."""
+    if not isinstance(found, dict) or set(found) != set(parts):
+        raise ArtefactError(f"{where} has no weights for {', '.join(parts)}")
+    shares = {part: found[part] for part in parts}
+    if not all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares.values()):
+        raise ArtefactError(f"{where} has weights that are not from 0 to 1")
+    if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ArtefactError(f"{where} has weights that do not add up to 1")
+    return shares

@@ -1,0 +1,37 @@
+"""What n-grams say of a text, in the terms of `lstmlm.scoring`.
+
+N tokens of a text, V vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lstmlm.ngram.model import NGramModel
+from lstmlm.scoring import Scores
+from lstmlm.token_store import Ids
+
+_TOKENS_BETWEEN_REPORTS = 1 << 12
+
+
+def score_with_ngrams(
+    model: NGramModel, segments: Sequence[Ids], *, progress: Callable[[int], None] | None = None
+) -> Scores:
+    """Surprisal and rank of every token of every segment; `progress` is called with the number of tokens done."""
+    nats_N = np.concatenate([model.score(segment) for segment in segments]) if segments else np.empty(0)
+    ranks_N = np.empty(len(nats_N), np.int32)
+    done = 0
+    for segment in segments:
+        context = model.start
+        for token in map(int, segment):
+            probabilities_V = model.probabilities(context)
+            own = probabilities_V[token]
+            # As in `scoring`: more likely, or as likely with a smaller id.
+            ranks_N[done] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+            context = model.advance(context, token)
+            done += 1
+            if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(ranks_N)):
+                progress(done)
+    return Scores(nats_N, ranks_N)
