@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lstmlm.adaptation import AdaptedModel, load_adaptation, save_adaptation
     from lstmlm.checkpoint import load_model, save_model
     from lstmlm.completion import complete
     from lstmlm.config import CorpusConfig, ModelConfig, RuntimeConfig, SamplingConfig, TokenizerConfig, TrainConfig
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from lstmlm.evaluation import evaluate
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
+    from lstmlm.ngram import load_ngram, save_ngram, train_ngram
     from lstmlm.tokenizer import Tokenizer
     from lstmlm.training import FITTED, RunOptions, train
+    from lstmlm.tuning import tune
 
 _HOMES = {
+    "AdaptedModel": "adaptation",
     "CorpusConfig": "config",
     "FITTED": "training",
     "LanguageModel": "model",
@@ -37,14 +41,21 @@ _HOMES = {
     "TrainConfig": "config",
     "complete": "completion",
     "evaluate": "evaluation",
+    "load_adaptation": "adaptation",
     "load_model": "checkpoint",
+    "load_ngram": "ngram",
     "open_corpus": "corpus",
+    "save_adaptation": "adaptation",
     "save_model": "checkpoint",
+    "save_ngram": "ngram",
     "train": "training",
+    "train_ngram": "ngram",
+    "tune": "tuning",
 }
 
 __all__ = [
     "FITTED",
+    "AdaptedModel",
     "CorpusConfig",
     "LanguageModel",
     "LstmlmError",
@@ -58,10 +69,16 @@ __all__ = [
     "TrainConfig",
     "complete",
     "evaluate",
+    "load_adaptation",
     "load_model",
+    "load_ngram",
     "open_corpus",
+    "save_adaptation",
     "save_model",
+    "save_ngram",
     "train",
+    "train_ngram",
+    "tune",
 ]
 
 

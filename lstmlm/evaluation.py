@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from lstmlm.adaptation import Adaptation, load_adaptation
-from lstmlm.adaptation.rows import ROWS, Reading, Row, describe, mix_row, passes, read_parts, rows_with
+from lstmlm.adaptation.mixture import Row, rows_with
+from lstmlm.adaptation.rows import Reading, describe, mix_row, passes, read_parts
 from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.config import MODES, CorpusConfig, from_mapping
 from lstmlm.corpus import Corpus, TextCounts, open_corpus
@@ -56,9 +57,9 @@ def evaluate(
     """
     if mode not in MODES:
         raise UsageError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    began = time.monotonic()
     rows = rows_with(adapt)
     adaptation = _adaptation(loaded) if rows else None
+    began = time.monotonic()
     segments, text = read_segments(loaded.tokenizer, corpus.files(split), mode)
     if expected_sha256 not in (None, text.sha256):
         raise DataError(
@@ -72,22 +73,33 @@ def evaluate(
         if progress is not None:
             progress(done, total)
 
+    read = time.monotonic()
     scores = _scored(loaded, segments, chunk, report)
+    static = Reading(np.exp(-scores.nats_N), time.monotonic() - read)
     ids_N: Ids = np.concatenate(segments)  # type: ignore[assignment]  # all of one type
     result = _figures(loaded, corpus, text, mode, ids_N, scores, time.monotonic() - began)
     if adaptation is not None and isinstance(loaded, LoadedModel):
-        static = Reading(np.exp(-scores.nats_N), time.monotonic() - began)
         readings = {"model": static} | read_parts(
             loaded.model, loaded.tokenizer.eos, adaptation, segments, rows, lambda done: report(tokens + done)
         )
         result["rows"] = {row.name: _row(row, mix_row(row, readings, adaptation), adaptation, text) for row in rows}
+        if text.sha256 == adaptation.tuned_on.get("sha256"):
+            result["warnings"].append("the rows with memory were tuned on this text, or a part of it, which flatters them")
+    if text.sha256 == trained_sha256(loaded, "train"):
+        result["warnings"].append("this is the text that the model was trained on")
     return result
+
+
+def trained_sha256(loaded: AnyModel, split: str) -> str | None:
+    """The SHA-256 that a split had when the model was trained, if it knows."""
+    hashes = loaded.training.get("text_sha256")
+    return hashes.get(split) if isinstance(hashes, dict) else None
 
 
 def _adaptation(loaded: AnyModel) -> Adaptation:
     if isinstance(loaded, LoadedNGram):
         raise UsageError(f"{loaded.path} is an n-gram model, which does not adapt; expected a neural one")
-    return load_adaptation(loaded, {row.name: row.parts for row in ROWS})
+    return load_adaptation(loaded)
 
 
 def _row(row: Row, reading: Reading, adaptation: Adaptation, text: TextCounts) -> dict[str, Any]:
@@ -140,7 +152,12 @@ def _figures(
             "lines": text.lines,
             "documents": text.documents,
         },
-        "protocol": {"mode": mode, "start": "eos", "precision": "fp32", "approximate": False},
+        "protocol": {
+            "mode": mode,
+            "start": "<s>" if isinstance(loaded, LoadedNGram) else "eos",
+            "precision": "fp32",
+            "approximate": False,
+        },
         "nll_nats": nats,
         "tokens": tokens,
         "tokens_eos": int(is_eos_N.sum()),
@@ -207,12 +224,12 @@ def held_out(loaded: AnyModel) -> tuple[Corpus, str, str | None]:
         UsageError: the model does not know what it was trained on, or that does not exist any more.
         DataError: it cannot be read.
     """
-    about, hashes = trained_on(loaded), loaded.training.get("text_sha256")
+    about = trained_on(loaded)
     if about is None:
         raise UsageError(f"{loaded.path} does not know what it was trained on")
     corpus = open_corpus(*about)
     split = "test" if "test" in corpus.splits else "valid"
-    return corpus, split, hashes.get(split) if isinstance(hashes, dict) else None
+    return corpus, split, trained_sha256(loaded, split)
 
 
 def forgetting(

@@ -78,7 +78,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             _write_synced(temporary, data)
             os.replace(temporary, path)
             _fsync_directory(path.parent)
-        except OSError:
+        except BaseException:  # also where someone is tired of waiting
             temporary.unlink(missing_ok=True)
             raise
 
@@ -92,6 +92,12 @@ def check_output(path: Path) -> None:
     if not path.parent.is_dir() or path.is_dir():
         what = "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not a folder"
         raise UsageError(f"{path} {what}; expected a file name in an existing folder")
+
+
+def check_writable(directory: Path) -> None:
+    """Refuse, before any work is done, a directory that nothing could be added to afterwards."""
+    if not os.access(directory, os.W_OK):
+        raise StorageError(f"{directory} cannot be written to; check the permissions, or copy it and take the copy")
 
 
 def write_output(path: Path, data: bytes) -> None:
@@ -283,7 +289,7 @@ def _flock(handle: int, kind: int, directory: Path) -> None:
         if not isinstance(error.__cause__, BlockingIOError):
             raise
         holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-        raise BusyError(f"{directory} is in use by {holder}; wait for it, or choose another directory with -o") from error
+        raise BusyError(f"{directory} is in use by {holder}; wait for it, or take another directory") from error
 
 
 def refuse_if_locked(directory: Path) -> None:

@@ -19,13 +19,13 @@ from torch import Tensor
 from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.directory import Adaptation
 from lstmlm.adaptation.dynamic import DynamicEvaluation, measure_gradients
-from lstmlm.adaptation.mixture import Probabilities, fitted_weights, mixed
-from lstmlm.adaptation.rows import ROWS, Reading, Readings, parts_of, read_cache, read_dynamic, read_parts, read_static
+from lstmlm.adaptation.mixture import ROWS, Probabilities, fitted_weights, mixed
+from lstmlm.adaptation.rows import Reading, Readings, parts_of, read_cache, read_dynamic, read_parts, read_static
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import CacheConfig, DynamicConfig
 from lstmlm.corpus import open_corpus
 from lstmlm.errors import DataError, UsageError
-from lstmlm.evaluation import trained_on
+from lstmlm.evaluation import trained_on, trained_sha256
 from lstmlm.ngram import train_ngram
 from lstmlm.scoring import score_segments
 from lstmlm.token_store import Ids, read_segments
@@ -39,6 +39,8 @@ _PLACES, _RUN = 40, 5
 """Where gradients are measured on the training text, and segments at each."""
 _WINDOW, _RATE, _DECAY = 2_000, 1e-3, 5e-3
 """Where the search begins."""
+_LEAST_GAIN = 2e-4
+"""Of a perplexity, for the search to go on the same way."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ Event = Doing | Tried | Tuned
 
 
 def tune(loaded: LoadedModel, *, order: int = 5) -> Iterator[Event]:
-    """Find the parameters of all rows of `adaptation.rows` for a model, on the validation text it was trained beside.
+    """Find the parameters of all mixtures for a model, on the validation text it was trained beside.
 
     Raises:
         UsageError: the model does not know what it was trained on, or that does not exist any more.
@@ -86,8 +88,8 @@ def tune(loaded: LoadedModel, *, order: int = 5) -> Iterator[Event]:
     model_N = np.exp(-score_segments(model, texts, eos=tokenizer.eos).nats_N)
     cache = yield from _tune_cache(loaded, texts, model_N)
     yield Doing("measuring gradients")
-    longest = max(train, key=len)
-    *_, rms = measure_gradients(model, longest, tokenizer.eos, segment=_SEGMENT, places=_PLACES, run=_RUN)
+    whole: Ids = np.concatenate(train)  # type: ignore[assignment]  # all of one type
+    *_, rms = measure_gradients(model, whole, tokenizer.eos, segment=_SEGMENT, places=_PLACES, run=_RUN)
     dynamic = yield from _tune_dynamic(loaded, rms, short)
     tuned_on = {"split": "valid", "sha256": sha256, "tokens": len(model_N), "tokens_dynamic": sum(map(len, short))}
     found = Adaptation(cache, dynamic, rms, ngram, {}, tuned_on)
@@ -107,25 +109,22 @@ def _texts(loaded: LoadedModel) -> tuple[list[Ids], list[Ids], str]:
     """Training and validation text in the model's tokens, which must be those of its training; the latter's SHA-256."""
     about = trained_on(loaded)
     if about is None:
-        raise UsageError(f"{loaded.path} does not know what it was trained on, so that there is no text to tune it on")
+        raise UsageError(f"{loaded.path} does not know what it was trained on; tune a model that lstmlm train has made")
     corpus = open_corpus(*about)
-    hashes = loaded.training.get("text_sha256")
     found = {}
     for split in ("train", "valid"):
         found[split], counts = read_segments(loaded.tokenizer, corpus.files(split))
-        if isinstance(hashes, dict) and hashes.get(split) != counts.sha256:
+        if trained_sha256(loaded, split) not in (None, counts.sha256):
             raise DataError(f"the {split} text of {corpus.name} has changed since this model was trained; train another one")
     return found["train"], found["valid"], counts.sha256
 
 
 def _beginning(texts: Sequence[Ids], tokens: int) -> list[Ids]:
-    """The first so many tokens of some texts."""
-    found = []
-    for ids in texts:
-        if tokens > 0:
-            found.append(ids[:tokens])
-            tokens -= len(ids)
-    return found
+    """The beginnings of some texts, so many tokens in all, shared fairly."""
+    found: list[Ids] = []
+    for number, ids in enumerate(sorted(texts, key=len)):
+        found.append(ids[: (tokens - sum(map(len, found))) // (len(texts) - number)])
+    return [ids for ids in found if len(ids)]
 
 
 def _perplexity(probabilities_N: Probabilities) -> float:
@@ -148,7 +147,7 @@ def _tune_cache(loaded: LoadedModel, texts: Sequence[Ids], model_N: Probabilitie
     yield (first := measure(_WINDOW, 12 / length))
     best = yield from _best(first, 1.5, lambda value: measure(_WINDOW, value), "sharpness")
     sharpness = best.setting["sharpness"]
-    best = yield from _best(best, 2.0, lambda value: measure(round(value), sharpness), "window")
+    best = yield from _best(best, 2.0, lambda value: measure(max(1, round(value)), sharpness), "window")
     return CacheConfig(window=round(best.setting["window"]), sharpness=sharpness)
 
 
@@ -162,6 +161,7 @@ def _tune_dynamic(
         dynamic = DynamicEvaluation(loaded.model, config, rms)
         nats = [nats_T for ids in texts for _, _, nats_T in read_dynamic(dynamic, ids, loaded.tokenizer.eos)]
         found = float(torch.cat(nats).mean().exp())
+        found = found if math.isfinite(found) else math.inf
         return Tried("dynamic", {"learning_rate": learning_rate, "decay": decay}, found)
 
     yield (first := measure(_RATE, _DECAY))
@@ -178,7 +178,7 @@ def _best(first: Tried, factor: float, measure: Callable[[float], Tried], name: 
         while True:
             tried = measure(best.setting[name] * step)
             yield tried
-            if not tried.perplexity < best.perplexity:  # also where it is no number
+            if not tried.perplexity < best.perplexity * (1 - _LEAST_GAIN):
                 break
             best = tried
         if best is not first:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import building
 import numpy as np
 import pytest
 import torch
 
+from lstmlm import storage
 from lstmlm.adaptation import Adaptation, AdaptedModel, load_adaptation, rows, save_adaptation
 from lstmlm.adaptation import dynamic as dynamic_evaluation
 from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.dynamic import DynamicEvaluation, measure_gradients, segments
-from lstmlm.adaptation.mixture import fitted_weights, mixed
-from lstmlm.adaptation.rows import ROWS, Reading, Row, mix_row, read_parts
+from lstmlm.adaptation.mixture import ROWS, Row, fitted_weights, mixed, row_named
+from lstmlm.adaptation.rows import Reading, mix_row, read_parts
 from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.config import CacheConfig, DynamicConfig
 from lstmlm.corpus import Piece
-from lstmlm.errors import ArtefactError, UsageError
+from lstmlm.errors import ArtefactError, DivergedError, UsageError
 from lstmlm.ngram import train_ngram
 from lstmlm.scoring import score_segments
+from lstmlm.storage import amend, read_json, to_json
 from lstmlm.token_store import Ids, read_segments
-
-PARTS = {row.name: row.parts for row in ROWS}
 
 
 def ids_of(loaded: LoadedModel, text: str) -> Ids:
@@ -47,10 +49,24 @@ def adaptation_of(loaded: LoadedModel) -> Adaptation:
     )
 
 
-@pytest.fixture(params=["word", "traces, two layers"])
+SHAPES: dict[str, dict[str, Any]] = {
+    "tied": {},
+    "traces, two layers": {"traces": (3, 20), "num_layers": 2},
+    "untied gru": {"tied": False, "cell": "gru"},
+    "one-hot rnn": {"input": "one-hot", "cell": "rnn"},
+    "adaptive": {"softmax": "adaptive", "cutoffs": (5, 12)},
+}
+
+
+@pytest.fixture(params=list(SHAPES))
 def tuned(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LoadedModel, Adaptation]:
-    shape = {"traces": (3, 20), "num_layers": 2} if request.param != "word" else {}
-    loaded = building.saved_model(tmp_path / "model", "word", **shape)
+    loaded = building.saved_model(tmp_path / "model", "word", **SHAPES[request.param])
+    return loaded, adaptation_of(loaded)
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> tuple[LoadedModel, Adaptation]:
+    loaded = building.saved_model(tmp_path / "model", "word")
     return loaded, adaptation_of(loaded)
 
 
@@ -71,7 +87,7 @@ def test_every_distribution_sums_to_one_and_is_the_one_that_is_scored(
     loaded, adaptation = tuned
     monkeypatch.setattr(rows, "_BLOCK", 16)
     ids = ids_of(loaded, building.text(6))
-    adapted = AdaptedModel(loaded, adaptation, row)
+    adapted = AdaptedModel(loaded, adaptation, row.name)
     standing, found = adapted.start, []
     for token in map(int, ids):
         probabilities_V = adapted.probabilities(standing)
@@ -104,7 +120,7 @@ def test_a_text_forgets_the_one_before(row: Row, tuned: tuple[LoadedModel, Adapt
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_one_can_go_back_to_any_place(row: Row, tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
-    adapted = AdaptedModel(loaded, adaptation, row)
+    adapted = AdaptedModel(loaded, adaptation, row.name)
     ids = [int(token) for token in ids_of(loaded, building.text(3))]
     standings = [adapted.start]
     for token in ids:
@@ -195,13 +211,16 @@ def test_vectors_of_many_symbols_do_not_learn(
     monkeypatch.setattr(dynamic_evaluation, "_MANY_SYMBOLS", 2)
     ids = ids_of(loaded, building.text(4))
     *_, rms = measure_gradients(loaded.model, ids, loaded.tokenizer.eos, segment=5, places=2, run=2)
-    assert set(dict(loaded.model.named_parameters())) - set(rms) == {"embedding.weight"}
+    vectors = {"embedding.weight", "output.weight", "rnn.layers.0.weight_ih"}
+    config = loaded.model.config
+    kept = vectors if config.input == "one-hot" else vectors - {"rnn.layers.0.weight_ih"}
+    parameters = dict(loaded.model.named_parameters())
+    assert set(parameters) - set(rms) == kept & set(parameters)
     dynamic = DynamicEvaluation(loaded.model, adaptation.dynamic, rms)
     *_, last = dynamic.read_text(ids, loaded.tokenizer.eos)
     model = dynamic.model(last.weights)
-    assert model.embedding is not None
-    assert loaded.model.embedding is not None
-    assert model.embedding.weight.data_ptr() == loaded.model.embedding.weight.data_ptr()
+    now = dict(model.named_parameters())
+    assert all(now[name].data_ptr() == parameters[name].data_ptr() for name in kept & set(parameters))
     assert (model.output.bias != loaded.model.output.bias).any()
 
 
@@ -211,6 +230,27 @@ def test_without_rate_and_decay_dynamic_evaluation_is_static(tuned: tuple[Loaded
     still = DynamicEvaluation(loaded.model, DynamicConfig(segment=4, learning_rate=0.0, decay=0.0), adaptation.gradient_rms)
     found = torch.cat([learned.nats_T for learned in still.read_text(ids, loaded.tokenizer.eos)])
     np.testing.assert_allclose(found, score_segments(loaded.model, [ids], eos=loaded.tokenizer.eos).nats_N, rtol=1e-5)
+
+
+def test_a_rate_that_is_far_too_high_is_an_error_and_no_figure(tied: tuple[LoadedModel, Adaptation]) -> None:
+    loaded, adaptation = tied
+    wild = replace(adaptation, dynamic=DynamicConfig(segment=5, learning_rate=1e4, decay=0.0))
+    with pytest.raises(DivergedError, match="leave --dynamic away"):
+        scored(loaded, wild, [ids_of(loaded, building.text(40))], ROWS[1])
+
+
+def test_learning_works_inside_inference_mode(tied: tuple[LoadedModel, Adaptation]) -> None:
+    loaded, adaptation = tied
+    ids = [int(token) for token in ids_of(loaded, building.text(2))]
+    found = []
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            adapted = AdaptedModel(loaded, adaptation, "dynamic")
+            standing = adapted.start
+            for token in ids:
+                standing = adapted.feed(standing, token)
+            found.append(adapted.probabilities(standing))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
 
 
 def test_evaluation_leaves_the_model_as_it_was(tuned: tuple[LoadedModel, Adaptation]) -> None:
@@ -256,28 +296,31 @@ def test_a_part_that_has_nothing_to_say_leaves_its_weight_to_the_others() -> Non
     assert fitted_weights({"model": parts["model"], "cache": parts["cache"]})["cache"] == pytest.approx(1, abs=1e-3)
 
 
+def test_a_mixture_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no mixture 'all'; expected one of cache, dynamic,"):
+        row_named("all")
+
+
 # -- on disk ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_tuned_comes_back(tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
     with pytest.raises(UsageError, match="lstmlm tune"):
-        load_adaptation(loaded, PARTS)
+        load_adaptation(loaded)
     for _ in range(2):  # the second takes the place of the first
         save_adaptation(loaded, adaptation)
-        found = load_adaptation(load_model(loaded.path), PARTS)
+        found = load_adaptation(load_model(loaded.path))
         assert (found.cache, found.dynamic, found.weights) == (adaptation.cache, adaptation.dynamic, adaptation.weights)
         ids = ids_of(loaded, building.text(6))
         for row in ROWS:
-            assert (scored(loaded, found, [ids], row) == scored(loaded, adaptation, [ids], row)).all()
+            np.testing.assert_allclose(scored(loaded, found, [ids], row), scored(loaded, adaptation, [ids], row), rtol=1e-6)
 
 
 def test_a_crash_while_it_is_added_leaves_the_model_whole(
-    tuned: tuple[LoadedModel, Adaptation], monkeypatch: pytest.MonkeyPatch
+    tied: tuple[LoadedModel, Adaptation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lstmlm import storage
-
-    loaded, adaptation = tuned
+    loaded, adaptation = tied
     save_adaptation(loaded, adaptation)
     write = storage.write_atomic
     for writes in range(5):
@@ -295,10 +338,10 @@ def test_a_crash_while_it_is_added_leaves_the_model_whole(
         found = load_model(loaded.path)
         if writes:
             with pytest.raises(UsageError, match="lstmlm tune"):
-                load_adaptation(found, PARTS)
+                load_adaptation(found)
         monkeypatch.setattr(storage, "write_atomic", write)
     save_adaptation(loaded, adaptation)
-    assert load_adaptation(load_model(loaded.path), PARTS).weights == adaptation.weights
+    assert load_adaptation(load_model(loaded.path)).weights == adaptation.weights
 
 
 @pytest.mark.parametrize(
@@ -308,21 +351,35 @@ def test_a_crash_while_it_is_added_leaves_the_model_whole(
         (lambda about: about.pop("cache"), "no section 'cache'"),
         (lambda about: about["cache"].update(window=0), "window is 0"),
         (lambda about: about["cache"].update(depth=1), "unknown setting 'depth'"),
-        (lambda about: about["weights"].pop("cache+ngram"), "no weights for model, cache, ngram"),
+        (lambda about: about["weights"].pop("cache+ngram"), "no weights of model, cache, ngram for cache+ngram"),
         (lambda about: about["weights"]["cache"].update(model=0.9), "do not add up to 1"),
-        (lambda about: about["weights"]["cache"].update(model=-1), "not from 0 to 1"),
+        (lambda about: about["weights"]["cache"].update(model=-1), "not above 0 and up to 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(
-    change: Callable[[dict[str, object]], object], said: str, tuned: tuple[LoadedModel, Adaptation]
+    change: Callable[[dict[str, object]], object], said: str, tied: tuple[LoadedModel, Adaptation]
 ) -> None:
-    from lstmlm.storage import amend, read_json, to_json
-
-    loaded, adaptation = tuned
+    loaded, adaptation = tied
     save_adaptation(loaded, adaptation)
     about = read_json(loaded.path / "adaptation.json")
     change(about)
     amend(loaded.path, {"adaptation.json": to_json(about)})
     with pytest.raises(ArtefactError) as caught:
-        load_adaptation(load_model(loaded.path), PARTS)
+        load_adaptation(load_model(loaded.path))
     assert said in str(caught.value)
+    assert "tune again: lstmlm tune" in str(caught.value)
+
+
+def test_someone_tired_of_waiting_leaves_no_file_behind(
+    tied: tuple[LoadedModel, Adaptation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, adaptation = tied
+
+    def interrupted(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "_write_synced", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_adaptation(loaded, adaptation)
+    assert not [path for path in loaded.path.iterdir() if path.name.startswith(".")]

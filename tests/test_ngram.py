@@ -57,7 +57,7 @@ class Definition:
             return [0, 0.5, 1.0, 1.5]
         y = n[1] / (n[1] + 2 * n[2])
         found = [0, 1 - 2 * y * n[2] / n[1], 2 - 3 * y * n[3] / n[2], 3 - 4 * y * n[4] / n[3]]
-        return found if all(0 <= d <= i for i, d in enumerate(found)) else [0, 0.5, 1.0, 1.5]
+        return found if all(0 < d <= i for i, d in enumerate(found[1:], 1)) else [0, 0.5, 1.0, 1.5]
 
     def probability(self, context: tuple[int, ...], token: int) -> float:
         return self.interpolated(context[-(len(self.counts) - 1) :] if len(self.counts) > 1 else (), token)
@@ -101,6 +101,12 @@ def test_discounts_take_what_the_counts_of_counts_say() -> None:
     assert list(estimation._discounts(np.array([7, 8]))) == [0, 0.5, 1, 1.5]
 
 
+def test_a_discount_of_nothing_is_not_used() -> None:
+    """Else what never followed a context whose every continuation came three times would be impossible."""
+    counts = np.repeat([1, 2, 3, 4], [60, 10, 8, 8])
+    assert list(estimation._discounts(counts)) == [0, 0.5, 1, 1.5]
+
+
 def test_a_text_scores_what_its_tokens_do_one_by_one(model: NGramModel) -> None:
     ids = text(500, 5)
     context, nats = model.start, []
@@ -108,6 +114,15 @@ def test_a_text_scores_what_its_tokens_do_one_by_one(model: NGramModel) -> None:
         nats.append(-math.log(model.probabilities(context)[token]))
         context = model.advance(context, token)
     np.testing.assert_allclose(model.score(ids), nats, rtol=1e-6)
+
+
+def test_candidates_are_the_likeliest(model: NGramModel) -> None:
+    context = model.advance(model.start, 2)
+    probabilities_V = model.probabilities(context)
+    found = model.likeliest(context, 5)
+    assert [share for _, share in found] == sorted(probabilities_V, reverse=True)[:5]
+    assert all(probabilities_V[token] == share for token, share in found)
+    assert len(model.likeliest(context, 100)) == V
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 7, 100])

@@ -262,3 +262,17 @@ def test_arpa_is_printed(trained: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert out.startswith("\\data\\\nngram 1=")
     assert out.endswith("\n\\end\\\n")
     assert err == ""
+
+
+def test_info_tells_what_it_is(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["info", str(trained), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["kind"], about["order"], about["tokenizer"]["kind"]) == ("ngram", 3, "word")
+    assert about["ngrams"] == load_ngram(trained).model.num_parameters
+
+
+def test_the_vocabulary_has_the_size_that_was_asked_for(source: Path, tmp_path: Path) -> None:
+    for size in (300, 320):
+        assert run(["ngram", str(source), "--vocab-size", str(size), "-o", str(tmp_path / str(size))]) == 0
+        assert load_ngram(tmp_path / str(size)).tokenizer.vocabulary_size == size

@@ -8,15 +8,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import building
+import numpy as np
 import pytest
 
-from lstmlm import tuning
-from lstmlm.adaptation.rows import ROWS
+from lstmlm import storage, tuning
+from lstmlm.adaptation import load_adaptation
+from lstmlm.adaptation.mixture import ROWS
+from lstmlm.adaptation.rows import Reading, mix_row, read_parts
 from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.cli.main import run
+from lstmlm.config import CorpusConfig
+from lstmlm.corpus import open_texts
 from lstmlm.errors import DataError, UsageError
+from lstmlm.evaluation import evaluate
 from lstmlm.scoring import score_segments
 from lstmlm.storage import lock
+from lstmlm.token_store import read_segments
 from lstmlm.tuning import Tried, Tuned, tune
 
 Out = pytest.CaptureFixture[str]
@@ -94,14 +102,21 @@ def test_rows_stand_beside_the_headline(model: LoadedModel, capsys: Out) -> None
     assert sum(some["rows"]["cache+ngram"]["parameters"]["weights"].values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("mode", ["document", "line"])
-def test_what_adapts_begins_anew_where_the_state_does(mode: str, model: LoadedModel, capsys: Out) -> None:
+def test_what_adapts_begins_anew_where_the_state_does(model: LoadedModel, tmp_path: Path, capsys: Out) -> None:
     assert run(["tune", str(model.path)]) == 0
-    rows = figures(model, capsys, "--cache", "--dynamic", "--mode", mode)["rows"]
-    assert all(math.isfinite(row["nll_nats"]) for row in rows.values())
-    if mode == "line":  # no cache is of use within a line of a few words, nor is anything learned from it
-        stream = figures(model, capsys, "--cache", "--dynamic")["rows"]
-        assert rows["cache+dynamic"]["nll_nats"] != pytest.approx(stream["cache+dynamic"]["nll_nats"], rel=1e-6)
+    path = tmp_path / "whole.txt"
+    path.write_text(building.text(9) + "the end\n")
+    by_line = figures(model, capsys, str(path), "--cache", "--dynamic", "--ngram", "--mode", "line")["rows"]
+    adaptation, eos = load_adaptation(load_model(model.path)), model.tokenizer.eos
+    segments, _ = read_segments(model.tokenizer, open_texts([path], CorpusConfig(), None).files("test"), "line")
+    assert len(segments) == 10
+    for row in ROWS:
+        nats = 0.0
+        for segment in segments:
+            static = Reading(np.exp(-score_segments(model.model, [segment], eos=eos).nats_N), 0.0)
+            readings = {"model": static} | read_parts(model.model, eos, adaptation, [segment], [row])
+            nats -= float(np.log(mix_row(row, readings, adaptation).probabilities_N).sum())
+        assert by_line[row.name]["nll_nats"] == pytest.approx(nats, rel=1e-5)
 
 
 def test_the_rows_are_drawn(model: LoadedModel, capsys: Out) -> None:
@@ -112,6 +127,38 @@ def test_the_rows_are_drawn(model: LoadedModel, capsys: Out) -> None:
     assert all(f"\n{row.name} " in out for row in ROWS)
     assert "All tuned on validation text." in out
     assert "dynamic: segment 20, learning rate" in out
+
+
+def test_figures_that_flatter_say_so(model: LoadedModel, capsys: Out) -> None:
+    assert run(["tune", str(model.path)]) == 0
+    assert figures(model, capsys, "--cache")["warnings"] == []
+    (note,) = figures(model, capsys, "--cache", "--split", "valid")["warnings"]
+    assert "were tuned on this text" in note
+    assert figures(model, capsys, "--split", "valid")["warnings"] == []
+    (note,) = figures(model, capsys, "--ngram", "--split", "train")["warnings"]
+    assert "trained on" in note
+
+
+def test_a_directory_that_cannot_be_added_to_is_refused_before_the_work(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(tuning, "tune", lambda *_, **__: pytest.fail("worked first"))
+    assert run(["tune", str(model.path)]) == 5
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_the_beginnings_of_several_texts_are_shared_fairly() -> None:
+    texts = [np.arange(length, dtype=np.uint16) for length in (5, 100, 1, 40)]
+    assert [len(ids) for ids in tuning._beginning(texts, 60)] == [1, 5, 27, 27]
+    assert [len(ids) for ids in tuning._beginning(texts, 1000)] == [1, 5, 40, 100]
+
+
+def test_unknown_parts_are_refused(model: LoadedModel, source: Path) -> None:
+    corpus = open_texts([source], CorpusConfig(), None)
+    for asked in (["neural-cache"], "cache"):
+        with pytest.raises(UsageError, match="expected some of cache, dynamic, ngram"):
+            evaluate(model, corpus, adapt=asked)
 
 
 def test_rows_need_what_was_tuned(model: LoadedModel, capsys: Out) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lstmlm.adaptation.dynamic import learning_parameters
+from lstmlm.adaptation.mixture import ROWS, Row
 from lstmlm.checkpoint import LoadedModel, pack_tensors, read_tensors
 from lstmlm.config import CacheConfig, DynamicConfig, from_mapping, to_mapping
 from lstmlm.errors import ArtefactError, UsageError
@@ -59,8 +60,8 @@ def save_adaptation(loaded: LoadedModel, adaptation: Adaptation) -> None:
     amend(loaded.path, files)
 
 
-def load_adaptation(loaded: LoadedModel, rows: Mapping[str, tuple[str, ...]]) -> Adaptation:
-    """What was tuned for `loaded`, which must have been verified; `rows` says which weights there must be.
+def load_adaptation(loaded: LoadedModel) -> Adaptation:
+    """What was tuned for `loaded`, whose directory was verified when it was loaded.
 
     Raises:
         UsageError: nothing was tuned yet.
@@ -68,14 +69,22 @@ def load_adaptation(loaded: LoadedModel, rows: Mapping[str, tuple[str, ...]]) ->
     """
     if not {FILE, GRADIENTS, NGRAMS} <= set(read_json(loaded.path / MANIFEST)["files"]):
         raise UsageError(f"{loaded.path} has no parameters for this yet; find them first: lstmlm tune {loaded.path}")
+    try:
+        return _read(loaded)
+    except ArtefactError as error:
+        raise ArtefactError(f"{error}; tune again: lstmlm tune {loaded.path}") from error
+
+
+def _read(loaded: LoadedModel) -> Adaptation:
     path = loaded.path / FILE
     about = read_json(path)
     if (about.get("format"), about.get("format_version")) != (FORMAT, FORMAT_VERSION):
-        raise ArtefactError(f"{path} is of format {about.get('format')!r}, version {about.get('format_version')!r}")
+        found = f"format {about.get('format')!r}, version {about.get('format_version')!r}"
+        raise ArtefactError(f"{path} is of {found}; this lstmlm reads {FORMAT!r}, version {FORMAT_VERSION}")
     for section in ("cache", "dynamic", "weights", "tuned_on"):
         if not isinstance(about.get(section), dict):
             raise ArtefactError(f"{path} has no section {section!r}")
-    weights = {row: _weights(about["weights"].get(row), parts, f"{path}: {row}") for row, parts in rows.items()}
+    weights = {row.name: _weights(about["weights"].get(row.name), row, str(path)) for row in ROWS}
     rms = read_tensors(loaded.path / GRADIENTS)
     parameters = dict(loaded.model.named_parameters())
     shapes = {name: parameters[name].shape for name in learning_parameters(loaded.model)}
@@ -94,13 +103,13 @@ def load_adaptation(loaded: LoadedModel, rows: Mapping[str, tuple[str, ...]]) ->
     )
 
 
-def _weights(found: object, parts: tuple[str, ...], where: str) -> dict[str, float]:
-    """Shares of exactly these parts."""
-    if not isinstance(found, dict) or set(found) != set(parts):
-        raise ArtefactError(f"{where} has no weights for {', '.join(parts)}")
-    shares = {part: found[part] for part in parts}
-    if not all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares.values()):
-        raise ArtefactError(f"{where} has weights that are not from 0 to 1")
+def _weights(found: object, row: Row, where: str) -> dict[str, float]:
+    """Shares of exactly the row's parts."""
+    if not isinstance(found, dict) or set(found) != set(row.parts):
+        raise ArtefactError(f"{where} has no weights of {', '.join(row.parts)} for {row.name}")
+    shares = {part: found[part] for part in row.parts}
+    if not all(isinstance(share, float | int) and 0 < share <= 1 for share in shares.values()):
+        raise ArtefactError(f"{where} has weights for {row.name} that are not above 0 and up to 1")
     if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
-        raise ArtefactError(f"{where} has weights that do not add up to 1")
+        raise ArtefactError(f"{where} has weights for {row.name} that do not add up to 1")
     return shares

@@ -53,12 +53,10 @@ class DynamicEvaluation:
         """`gradient_rms` is R for each parameter that learns (see `measure_gradients`)."""
         self.config = config
         self.hidden_size = model.config.hidden_size
-        self._model = _learning_copy(model, gradient_rms)
-        self._learning = [parameter for name, parameter in self._model.named_parameters() if name in gradient_rms]
-        self.trained: Weights = tuple(
-            parameter.detach() for name, parameter in model.named_parameters() if name in gradient_rms
-        )
-        rms = [gradient_rms[name] for name, _ in model.named_parameters() if name in gradient_rms]
+        self._model, learning = _learning_copy(model, gradient_rms)
+        self._learning = list(learning.values())
+        self.trained: Weights = tuple(parameter.detach() for parameter in self._learning)
+        rms = [gradient_rms[name].to(model.device) for name in learning]
         means = [float(tensor.mean()) or 1.0 for tensor in rms]
         self._steps = [config.learning_rate / (tensor + _FLOOR * mean) for tensor, mean in zip(rms, means, strict=True)]
         self._pulls = [(config.decay * tensor / mean).clamp_(max=1.0) for tensor, mean in zip(rms, means, strict=True)]
@@ -69,6 +67,7 @@ class DynamicEvaluation:
             parameter.data = tensor
         return self._model
 
+    @torch.inference_mode(False)
     def read(self, weights: Weights, state: State, inputs_T: Tensor, targets_T: Tensor) -> Learned:
         """Predict a segment, and learn from it."""
         self.model(weights)
@@ -98,18 +97,21 @@ def segments(ids: Ids, eos: int, length: int) -> Iterator[tuple[Tensor, Tensor]]
         yield torch.cat([torch.tensor([first]), targets_T[:-1]]), targets_T
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def _gradients(
     model: LanguageModel, parameters: Sequence[Tensor], state: State, inputs_T: Tensor, targets_T: Tensor
 ) -> tuple[Tensor, Tensor, State, Sequence[Tensor]]:
     """A segment's surprisals (float64), features, and the state after; and the gradients of the summed surprisal."""
-    features_TBF, after = model(inputs_T[:, None], state)
+    # Copies: a caller's tensors may be made in inference mode, which nothing can learn from.
+    inputs_T, targets_T, *parts = (given.to(model.device, copy=True) for given in (inputs_T, targets_T, *state))
+    features_TBF, after = model(inputs_T[:, None], tuple(parts))
     logits_TV = model.logits(features_TBF[:, 0]).float()
     loss = torch.nn.functional.cross_entropy(logits_TV, targets_T, reduction="sum")
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     own_T = logits_TV.detach().gather(1, targets_T[:, None]).squeeze(1)
     nats_T = log_normalizer(logits_TV.detach()) - own_T.double()
-    return nats_T, features_TBF[:, 0].detach(), tuple(part.detach() for part in after), gradients
+    return nats_T.cpu(), features_TBF[:, 0].detach().cpu(), tuple(part.detach() for part in after), gradients
 
 
 def learning_parameters(model: LanguageModel) -> list[str]:
@@ -122,14 +124,15 @@ def learning_parameters(model: LanguageModel) -> list[str]:
     ]
 
 
-def _learning_copy(model: LanguageModel, names: Collection[str]) -> LanguageModel:
-    """A copy with these parameters of its own; the others are shared, and get no gradient."""
-    shared = {
-        id(parameter): torch.nn.Parameter(parameter.detach(), requires_grad=False)
+def _learning_copy(model: LanguageModel, names: Collection[str]) -> tuple[LanguageModel, dict[str, torch.nn.Parameter]]:
+    """The model with parameters of its own over the same numbers; those in `names` are returned, and have gradients."""
+    own = {
+        name: torch.nn.Parameter(parameter.detach(), requires_grad=name in names)
         for name, parameter in model.named_parameters()
-        if name not in names
     }
-    return copy.deepcopy(model, shared).eval()  # which takes `shared` for what was copied already
+    taken = {id(parameter): own[name] for name, parameter in model.named_parameters()}
+    learning = {name: parameter for name, parameter in own.items() if name in names}
+    return copy.deepcopy(model, taken).eval(), learning  # to deepcopy, what is in `taken` has been copied already
 
 
 def measure_gradients(
@@ -140,8 +143,7 @@ def measure_gradients(
     R is that of sums over segments of `segment` tokens, as evaluation takes its steps.
     """
     names = learning_parameters(model)
-    model = _learning_copy(model, names)
-    learning = {name: parameter for name, parameter in model.named_parameters() if name in names}
+    model, learning = _learning_copy(model, names)
     squares = {name: torch.zeros_like(parameter) for name, parameter in learning.items()}
     seen = 0
     for begin in np.linspace(0, max(0, len(ids) - run * segment), places, dtype=np.int64):

@@ -1,25 +1,89 @@
-"""Several distributions in one: a weighted sum, which is a distribution again.
+"""Several distributions in one: a weighted sum, which is a distribution again. And the mixtures there are:
+
+    cache                model, and the neural cache of its hidden states
+    dynamic              the model under dynamic evaluation
+    cache+dynamic        that, and the cache of its hidden states
+    ngram                n-grams alone
+    model+ngram          model and n-grams
+    cache+ngram          model, its cache, and n-grams
+    cache+dynamic+ngram  all
 
 N tokens of a text, P parts
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmlm.errors import UsageError
+
 Probabilities = NDArray[np.float64]
 _ROUNDS = 200
 _CLOSE = 1e-7
+_LEAST = 1e-6
+"""Of a weight: where the others are nan, the one that is left must not be 0."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A mixture: its name, and what is in it."""
+
+    name: str
+    neural: bool = True
+    cache: bool = False
+    dynamic: bool = False
+    ngram: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is mixed."""
+        return tuple(part for part, there in (("model", self.neural), ("cache", self.cache), ("ngram", self.ngram)) if there)
+
+    def needs(self, part: str) -> bool:
+        return bool(getattr(self, part))
+
+
+PARTS = ("cache", "dynamic", "ngram")
+"""What can be asked for."""
+ROWS = (
+    Row("cache", cache=True),
+    Row("dynamic", dynamic=True),
+    Row("cache+dynamic", cache=True, dynamic=True),
+    Row("ngram", neural=False, ngram=True),
+    Row("model+ngram", ngram=True),
+    Row("cache+ngram", cache=True, ngram=True),
+    Row("cache+dynamic+ngram", cache=True, dynamic=True, ngram=True),
+)
+
+
+def rows_with(parts: Collection[str]) -> list[Row]:
+    """The rows that need no other parts than these; `UsageError` for a part that there is not."""
+    if isinstance(parts, str) or not set(parts) <= set(PARTS):
+        raise UsageError(f"what adapts is {parts!r}; expected some of {', '.join(PARTS)}")
+    return [row for row in ROWS if all(part in parts or not row.needs(part) for part in PARTS)]
+
+
+def row_named(name: str) -> Row:
+    """The row of this name; `UsageError` if there is none."""
+    found = next((row for row in ROWS if row.name == name), None)
+    if found is None:
+        raise UsageError(f"there is no mixture {name!r}; expected one of {', '.join(row.name for row in ROWS)}")
+    return found
 
 
 def mixed(parts: Mapping[str, Probabilities], weights: Mapping[str, float]) -> Probabilities:
-    """What the mixture gives to each token, [N]; a part that is nan there (an empty cache) leaves its share to the rest."""
+    """What the mixture gives to each token, [N]; the cache is nan while it is empty, and leaves its share to the rest."""
     given_PN = np.stack([parts[name] for name in weights])
-    weight_PN = np.where(np.isnan(given_PN), 0.0, np.array(list(weights.values()))[:, None])
-    total_N: Probabilities = (weight_PN * np.nan_to_num(given_PN)).sum(0) / weight_PN.sum(0)
+    weight_PN = np.repeat(np.array(list(weights.values()))[:, None], given_PN.shape[1], 1)
+    if "cache" in weights:
+        row = list(weights).index("cache")
+        empty_N = np.isnan(given_PN[row])
+        given_PN[row, empty_N], weight_PN[row, empty_N] = 0.0, 0.0
+    total_N: Probabilities = (weight_PN * given_PN).sum(0) / weight_PN.sum(0)
     return total_N
 
 
@@ -33,4 +97,5 @@ def fitted_weights(parts: Mapping[str, Probabilities]) -> dict[str, float]:
         before_P, weight_P = weight_P, (shares_PN / shares_PN.sum(0)).mean(1)
         if np.abs(weight_P - before_P).max() < _CLOSE:
             break
-    return dict(zip(parts, map(float, weight_P), strict=True))
+    weight_P = np.maximum(weight_P, _LEAST)
+    return dict(zip(parts, map(float, weight_P / weight_P.sum()), strict=True))

@@ -15,9 +15,9 @@ from torch import Tensor
 from lstmlm.adaptation.cache import Memory, NeuralCache
 from lstmlm.adaptation.directory import Adaptation
 from lstmlm.adaptation.dynamic import DynamicEvaluation, Weights
-from lstmlm.adaptation.mixture import mixed
-from lstmlm.adaptation.rows import Row
+from lstmlm.adaptation.mixture import mixed, row_named
 from lstmlm.checkpoint import LoadedModel
+from lstmlm.errors import DivergedError
 from lstmlm.model import LanguageModel, State
 from lstmlm.ngram import Context
 from lstmlm.runtime import one_thread
@@ -39,16 +39,19 @@ class Standing:
 
 
 class AdaptedModel:
-    """One row of `rows.ROWS` as a model that reads: at every place its distribution is the one that the row is scored by."""
+    """A mixture as a model that reads: at every place its distribution is the one that the row of a report is scored by."""
 
-    def __init__(self, loaded: LoadedModel, adaptation: Adaptation, row: Row) -> None:
-        self.row = row
+    def __init__(self, loaded: LoadedModel, adaptation: Adaptation, row: str = "cache+ngram") -> None:
+        """`row` is the name of a mixture (see `mixture.py`)."""
+        self.row = row_named(row)
         self.vocabulary_size = loaded.tokenizer.vocabulary_size
         self._model = loaded.model
         self._ngram = adaptation.ngram
         self._cache = NeuralCache(adaptation.cache, self.vocabulary_size)
-        self._weights = adaptation.weights[row.name]
-        self._dynamic = DynamicEvaluation(loaded.model, adaptation.dynamic, adaptation.gradient_rms) if row.dynamic else None
+        self._weights = adaptation.weights[row]
+        self._dynamic = None
+        if self.row.dynamic:
+            self._dynamic = DynamicEvaluation(loaded.model, adaptation.dynamic, adaptation.gradient_rms)
         self._hidden_size = loaded.model.config.hidden_size
         trained = self._dynamic.trained if self._dynamic else ()
         state = loaded.model.initial_state(1)
@@ -80,10 +83,16 @@ class AdaptedModel:
 
     @torch.inference_mode()
     def probabilities(self, standing: Standing) -> NDArray[np.float64]:
-        """p(next token | text so far) of every token, [V]; sums to 1."""
+        """p(next token | text so far) of every token, [V]; sums to 1.
+
+        Raises:
+            DivergedError: the model's own are not finite.
+        """
         parts = {}
         if self.row.neural:
-            logits_V = self._now(standing.weights).logits(standing.features_F).float().cpu()
+            logits_V = self._now(standing.weights).logits(standing.features_F.to(self._model.device)).float().cpu()
+            if not bool(torch.isfinite(logits_V).all()):
+                raise DivergedError("the model has no finite probabilities here; if it learns as it reads, let it not")
             parts["model"] = logits_V.double().softmax(0).numpy()
         if self.row.cache:
             cached_V = self._cache.probabilities(standing.memory, standing.features_F[: self._hidden_size])

@@ -1,12 +1,4 @@
-"""What a model becomes with a memory: the rows of a report beside its own figure, each one distribution.
-
-    cache                model, and the neural cache of its hidden states
-    dynamic              the model under dynamic evaluation
-    cache+dynamic        that, and the cache of its hidden states
-    ngram                n-grams alone
-    model+ngram          model and n-grams
-    cache+ngram          model, its cache, and n-grams
-    cache+dynamic+ngram  all
+"""Whole texts under the rows of a report (`mixture.ROWS`): every part reads a text once, and rows mix what the parts say.
 
 T tokens of a block, N tokens of a text, F features, H hidden
 """
@@ -14,7 +6,7 @@ T tokens of a block, N tokens of a text, F features, H hidden
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,7 +17,7 @@ from torch import Tensor
 from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.directory import Adaptation
 from lstmlm.adaptation.dynamic import DynamicEvaluation, segments
-from lstmlm.adaptation.mixture import Probabilities, mixed
+from lstmlm.adaptation.mixture import Probabilities, Row, mixed
 from lstmlm.config import to_mapping
 from lstmlm.errors import DivergedError
 from lstmlm.model import LanguageModel
@@ -35,42 +27,8 @@ from lstmlm.token_store import Ids
 _Block = TypeVar("_Block", bound="tuple[Tensor, ...]")
 _BLOCK = 256
 """Tokens that look into the cache in one product."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A name, and what is in it."""
-
-    name: str
-    neural: bool = True
-    cache: bool = False
-    dynamic: bool = False
-    ngram: bool = False
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What is mixed."""
-        return tuple(part for part, there in (("model", self.neural), ("cache", self.cache), ("ngram", self.ngram)) if there)
-
-    def needs(self, part: str) -> bool:
-        return bool(getattr(self, part))
-
-
-PARTS = ("cache", "dynamic", "ngram")
-ROWS = (
-    Row("cache", cache=True),
-    Row("dynamic", dynamic=True),
-    Row("cache+dynamic", cache=True, dynamic=True),
-    Row("ngram", neural=False, ngram=True),
-    Row("model+ngram", ngram=True),
-    Row("cache+ngram", cache=True, ngram=True),
-    Row("cache+dynamic+ngram", cache=True, dynamic=True, ngram=True),
-)
-
-
-def rows_with(parts: Collection[str]) -> list[Row]:
-    """The rows that need no other parts than these."""
-    return [row for row in ROWS if all(part in parts or not row.needs(part) for part in PARTS)]
+_MOST_NATS = 700.0
+"""Beyond, a probability is 0 to a float64."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +56,12 @@ def read_parts(
     `progress` is called with the number of tokens read, once for each of the `passes`.
 
     Raises:
-        DivergedError: dynamic evaluation left the finite numbers.
+        DivergedError: dynamic evaluation made a token impossible.
     """
     found: Readings = {}
     counter = _Counter(progress)
     if any(row.cache and not row.dynamic for row in rows):
         began = time.monotonic()
-        assert adaptation.cache is not None, "rows have what was tuned"
         cache = NeuralCache(adaptation.cache, model.config.vocabulary_size)
         parts = [
             part
@@ -116,7 +73,6 @@ def read_parts(
         found |= _read_dynamic(model, eos, adaptation, texts, any(row.cache and row.dynamic for row in rows), counter)
     if any(row.ngram for row in rows):
         began = time.monotonic()
-        assert adaptation.ngram is not None, "rows have what was tuned"
         nats = [adaptation.ngram.score(ids) for ids in texts]
         found["ngram"] = Reading(np.exp(-_joined(nats)), time.monotonic() - began)
     return found
@@ -130,26 +86,25 @@ def passes(rows: Sequence[Row]) -> int:
 def _read_dynamic(
     model: LanguageModel, eos: int, adaptation: Adaptation, texts: Sequence[Ids], cached: bool, counter: _Counter
 ) -> Readings:
-    assert adaptation.dynamic is not None, "rows have what was tuned"
     dynamic = DynamicEvaluation(model, adaptation.dynamic, adaptation.gradient_rms)
+    cache = NeuralCache(adaptation.cache, model.config.vocabulary_size)
     began, in_cache = time.monotonic(), 0.0
     nats: list[Probabilities] = []
-    cached_parts: list[Probabilities] = []
+    found_in_cache: list[Probabilities] = []
     for ids in texts:
-        cache = NeuralCache(adaptation.cache, model.config.vocabulary_size) if cached and adaptation.cache else None
-        memory = cache.empty(model.config.hidden_size) if cache else None
+        memory = cache.empty(model.config.hidden_size)
         for hidden_TH, tokens_T, nats_T in counter.watch(read_dynamic(dynamic, ids, eos)):
-            if not bool(torch.isfinite(nats_T).all()):
-                raise DivergedError("dynamic evaluation left the finite numbers; tune again, with this model's own text")
+            if not bool((nats_T < _MOST_NATS).all()):  # also where it is nan
+                raise DivergedError("dynamic evaluation diverged on this text; leave --dynamic away")
             nats.append(nats_T.numpy())
-            if cache is not None and memory is not None:
+            if cached:
                 before = time.monotonic()
                 found_T, memory = cache.score(memory, hidden_TH, tokens_T)
-                cached_parts.append(found_T.numpy())
+                found_in_cache.append(found_T.numpy())
                 in_cache += time.monotonic() - before
     found = {"dynamic": Reading(np.exp(-_joined(nats)), time.monotonic() - began - in_cache)}
     if cached:
-        found["cache of dynamic"] = Reading(_joined(cached_parts), in_cache)
+        found["cache of dynamic"] = Reading(_joined(found_in_cache), in_cache)
     return found
 
 
@@ -190,7 +145,7 @@ def describe(row: Row, adaptation: Adaptation) -> dict[str, Any]:
         about["cache"] = to_mapping(adaptation.cache)
     if row.dynamic:
         about["dynamic"] = to_mapping(adaptation.dynamic)
-    if row.ngram and adaptation.ngram is not None:
+    if row.ngram:
         about["ngram"] = {"order": adaptation.ngram.order}
     return about | {"weights": dict(adaptation.weights[row.name])}
 

@@ -46,7 +46,7 @@ def eval_command(
     """
     from lstmlm.config import CorpusConfig, updated
     from lstmlm.corpus import open_corpus, open_texts
-    from lstmlm.evaluation import evaluate, load_any, trained_on
+    from lstmlm.evaluation import evaluate, load_any, trained_on, trained_sha256
     from lstmlm.report.terminal import evaluation_report
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
@@ -64,7 +64,7 @@ def eval_command(
         corpus, wanted = open_texts(texts, config, split), "test"
     elif trained is not None:
         corpus, wanted = open_corpus(trained[0], config), split or "test"
-        expected = loaded.training.get("text_sha256", {}).get(wanted)
+        expected = trained_sha256(loaded, wanted)
     else:
         raise click.UsageError(f"{model} does not know what it was trained on; expected a TEXT")
     adapt = [part for part, asked in (("cache", cache), ("dynamic", dynamic), ("ngram", ngram)) if asked]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lstmlm.cli.console import data_console, write
 from lstmlm.config import DOCUMENT_RULES, TOKENIZERS
+
+if TYPE_CHECKING:
+    from lstmlm.tokenizer import Tokenizer
 
 
 @click.command("info", short_help="What a model, a run or a text is.")
@@ -41,7 +44,9 @@ def info_command(
     if path.is_dir() and (path / RUN_FILE).exists():
         about = _run(path)
     elif path.is_dir() and (path / CONFIG).exists():
-        about = _model(path)
+        from lstmlm.ngram import is_ngram
+
+        about = _ngrams(path) if is_ngram(path) else _model(path)
     else:
         about = _source(subject, tokenizer, vocab_size, documents, split, text_field)
     if as_json:
@@ -87,12 +92,31 @@ def _model(path: Path) -> dict[str, Any]:
         "path": str(loaded.path),
         "parameters": loaded.model.num_parameters,
         "model": asdict(loaded.model.config),
-        "tokenizer": asdict(loaded.tokenizer.config)
-        | {"vocabulary_size": loaded.tokenizer.vocabulary_size, "lossless": loaded.tokenizer.lossless},
+        "tokenizer": _tokenizer(loaded.tokenizer),
         "documents": loaded.documents,
         "training": dict(loaded.training),
         "sha256": loaded.sha256,
     }
+
+
+def _ngrams(path: Path) -> dict[str, Any]:
+    from lstmlm.ngram import load_ngram
+
+    loaded = load_ngram(path)
+    return {
+        "kind": "ngram",
+        "path": str(loaded.path),
+        "order": loaded.model.order,
+        "ngrams": loaded.model.num_parameters,
+        "tokenizer": _tokenizer(loaded.tokenizer),
+        "documents": loaded.documents,
+        "training": dict(loaded.training),
+        "sha256": loaded.sha256,
+    }
+
+
+def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    return asdict(tokenizer.config) | {"vocabulary_size": tokenizer.vocabulary_size, "lossless": tokenizer.lossless}
 
 
 def _source(

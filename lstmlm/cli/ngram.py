@@ -23,7 +23,7 @@ from lstmlm.cli.train_options import PLACES, changed
     help="Directory of the model.  [default: checkpoints/<source's name>-ngram]",
 )
 @click.option("--order", default=5, show_default=True, type=click.IntRange(1, 12), help="Tokens of the longest n-gram.")
-@click.option("--from", "start", metavar="MODEL", help="Take the tokenizer of this model, so that the two can be mixed.")
+@click.option("--from", "start", metavar="MODEL", help="Take the tokenizer of this model.")
 @text_options
 def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start: str | None, **given: Any) -> None:
     """Train an n-gram model with modified Kneser-Ney smoothing on SOURCE, and evaluate it on the text held out.
@@ -34,7 +34,7 @@ def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start
 
     from lstmlm.cli.training_run import default_run
     from lstmlm.config import CorpusConfig, TokenizerConfig, to_mapping
-    from lstmlm.corpus import open_corpus
+    from lstmlm.corpus import open_corpus, survey
     from lstmlm.errors import UsageError
     from lstmlm.evaluation import evaluate, held_out, load_any
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
@@ -56,32 +56,28 @@ def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start
     source = load_any(start) if start is not None else None
     if source is not None and corpus_config.documents is None:
         corpus_config = replace(corpus_config, documents=source.documents)
+    fit = tokenizer_config.vocabulary_size is None
     names = absolute_sources(sources)
     corpus = open_corpus(names, corpus_config)
     console = errors_console()
     with stop_on_signals() as stop, console.status("making a vocabulary"):
-        tokenizer = source.tokenizer if source else make_tokenizer(tokenizer_config, corpus, stop, fit=True)
-    texts, hashes = {}, {}
+        tokenizer = source.tokenizer if source else make_tokenizer(tokenizer_config, corpus, stop, fit=fit)
+        stop.check()
     with console.status("reading"):
-        for split in corpus.splits:
-            segments, counts = read_segments(tokenizer, corpus.files(split))
-            hashes[split] = counts.sha256
-            if split == "train":
-                texts[split] = segments
+        texts, counts = read_segments(tokenizer, corpus.files("train"))
+        hashes = {split: survey(corpus.pieces(split)).sha256 for split in corpus.splits if split != "train"}
     with console.status("counting"):
-        model = train_ngram(texts["train"], vocabulary_size=tokenizer.vocabulary_size, eos=tokenizer.eos, order=order)
+        model = train_ngram(texts, vocabulary_size=tokenizer.vocabulary_size, eos=tokenizer.eos, order=order)
     training = {
         "options": {"sources": list(names), "corpus": to_mapping(corpus.config)},
-        "text_sha256": hashes,
-        "tokens": sum(map(len, texts["train"])),
+        "text_sha256": {"train": counts.sha256} | hashes,
+        "tokens": sum(map(len, texts)),
     }
     make_directory(path.parent)
     save_ngram(path, model, tokenizer, documents=corpus.config.documents or "file", training=training)
     say(f"tokenizer  {tokenizer.kind}, {tokenizer.vocabulary_size:,} symbols")
     say(f"model      {model.num_parameters:,} n-grams of up to {order} tokens, from {training['tokens']:,} tokens")
     say(f"at         {path}")
-    if corpus.splits == ("train",):
-        return
     loaded = load_ngram(path)
     text, split, expected = held_out(loaded)
     console.print(visible(f"\n{path} on the {split} split:"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from lstmlm.cli.console import errors_console, program, say
@@ -20,14 +22,17 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
     from lstmlm.adaptation import save_adaptation
     from lstmlm.checkpoint import RUN_FILE, load_model
     from lstmlm.runtime import keep_freed_memory, set_threads
-    from lstmlm.storage import refuse_if_locked
+    from lstmlm.storage import check_writable, lock, refuse_if_locked
     from lstmlm.tuning import Doing, Tried, tune
 
     set_threads(threads)
     keep_freed_memory()
     loaded = load_model(model)
-    if (loaded.path.parent / RUN_FILE).exists():
-        refuse_if_locked(loaded.path.parent)
+    check_writable(loaded.path)
+    run = loaded.path.resolve().parent
+    in_run = (run / RUN_FILE).exists()
+    if in_run:
+        refuse_if_locked(run)
     console = errors_console()
     with console.status("") as status:
         for event in tune(loaded, order=order):
@@ -37,7 +42,8 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
                 setting = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.setting.items())
                 console.print(f"{event.row:<20}perplexity {event.perplexity:8.2f}  {setting}")
             else:
-                save_adaptation(loaded, event.adaptation)
+                with lock(run) if in_run else nullcontext():  # training may have gone on in the meantime
+                    save_adaptation(loaded, event.adaptation)
                 tokens, dynamic = (event.adaptation.tuned_on[name] for name in ("tokens", "tokens_dynamic"))
                 say(f"tuned in {event.seconds:.0f} s, on {tokens:,} tokens of the validation text ({dynamic:,} dynamically)")
     say(f"\nNow see what it is worth:  {program()} eval {model} --cache --dynamic --ngram")

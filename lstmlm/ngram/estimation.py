@@ -90,5 +90,6 @@ def _discounts(count_G: Rows) -> NDArray[np.float64]:
         return np.array([0.0, *_FALLBACK])
     share = n[1] / (n[1] + 2 * n[2])
     found = [count - (count + 1) * share * n[count + 1] / n[count] for count in (1, 2, 3)]
-    usable = all(0 <= taken <= count for count, taken in enumerate(found, 1))
+    # One of 0 would leave nothing to what never followed a context whose every continuation is frequent.
+    usable = all(0 < taken <= count for count, taken in enumerate(found, 1))
     return np.array([0.0, *(found if usable else _FALLBACK)])

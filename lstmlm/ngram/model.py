@@ -100,6 +100,12 @@ class NGramModel:
             probabilities_V[grams.keys_G[begin:end] - row * base] += grams.discounted_G[begin:end]
         return probabilities_V
 
+    def likeliest(self, context: Context, count: int) -> list[tuple[int, float]]:
+        """The `count` likeliest next tokens, and p of each; of equals, the smaller id first."""
+        probabilities_V = self.probabilities(context)
+        best = np.argsort(-probabilities_V, kind="stable")[:count]
+        return [(int(token), float(probabilities_V[token])) for token in best]
+
     def _row(self, tokens: Context) -> int:
         row = tokens[0]
         for grams, token in zip(self.orders[1:], tokens[1:], strict=False):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lstmlm.errors import DivergedError
 from lstmlm.ngram.model import NGramModel
 from lstmlm.scoring import Scores
 from lstmlm.token_store import Ids
@@ -19,8 +20,15 @@ _TOKENS_BETWEEN_REPORTS = 1 << 12
 def score_with_ngrams(
     model: NGramModel, segments: Sequence[Ids], *, progress: Callable[[int], None] | None = None
 ) -> Scores:
-    """Surprisal and rank of every token of every segment; `progress` is called with the number of tokens done."""
+    """Surprisal and rank of every token of every segment; `progress` is called with the number of tokens done.
+
+    Raises:
+        DivergedError: a token has no finite surprisal.
+    """
     nats_N = np.concatenate([model.score(segment) for segment in segments]) if segments else np.empty(0)
+    if not np.isfinite(nats_N).all():
+        where = int(np.flatnonzero(~np.isfinite(nats_N))[0])
+        raise DivergedError(f"token {where:,} of the text has no finite probability; the model is broken, train it again")
     ranks_N = np.empty(len(nats_N), np.int32)
     done = 0
     for segment in segments:
