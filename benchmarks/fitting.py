@@ -58,7 +58,13 @@ PAIRS = (
         "chars",
     ),
     Pair("wikitext-2", "wikitext-2", "--tokenizer word --budget 10m", "--recipe wikitext2-cpu-10m"),
-    Pair("books", "classics", "--budget 10m", ""),
+    Pair(
+        "books",
+        "classics",
+        "--budget 10m",
+        "--budget 10m --vocab-size 10000 --hidden 640 --embedding 320 --batch-size 24 --window 56 --lr 7e-3 "
+        "--dropout-input 0 --dropout-output .05 --negatives 2000",
+    ),
 )
 
 

@@ -27,7 +27,8 @@ from lstmlm.storage import MANIFEST, discard, point, publish, read_json, set_asi
 from lstmlm.tokenizer import Tokenizer
 
 FORMAT, NGRAM_FORMAT = "lstmlm-model", "lstmlm-ngram"
-_KINDS = {FORMAT: "an lstmlm model", NGRAM_FORMAT: "an n-gram model"}
+_KINDS = {FORMAT: ("an lstmlm model", "lstmlm train"), NGRAM_FORMAT: ("an n-gram model", "lstmlm ngram")}
+"""What each format is, and what makes it."""
 FORMAT_VERSION = 1
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 TRAINING_STATE, TRAINING_TENSORS = "training.json", "training.safetensors"
@@ -144,7 +145,10 @@ def open_directory(path: str | Path, kind: str, weights: str) -> OpenedDirectory
     verify(directory)
     config = read_json(directory / CONFIG)
     if config.get("format") != kind:
-        raise ArtefactError(f"{directory / CONFIG} is not that of {_KINDS[kind]} (its format is {config.get('format')!r})")
+        what, maker = _KINDS[kind]
+        raise ArtefactError(
+            f"{directory / CONFIG} is not that of {what} (its format is {config.get('format')!r}); expected one from {maker}"
+        )
     if config.get("format_version") != FORMAT_VERSION:
         raise ArtefactError(
             f"{directory} has format version {config.get('format_version')!r}; this lstmlm reads version {FORMAT_VERSION}"

@@ -86,6 +86,7 @@ def tune(loaded: LoadedModel, *, order: int = 5) -> Iterator[Event]:
     texts, short = _beginning(valid, _TOKENS), _beginning(valid, _DYNAMIC_TOKENS)
     yield Doing("scoring")
     model_N = np.exp(-score_segments(model, texts, eos=tokenizer.eos).nats_N)
+    yield Tried("model", {}, _perplexity(model_N))
     cache = yield from _tune_cache(loaded, texts, model_N)
     yield Doing("measuring gradients")
     whole: Ids = np.concatenate(train)  # type: ignore[assignment]  # all of one type

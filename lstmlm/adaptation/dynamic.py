@@ -7,7 +7,7 @@ mean square R that its gradient had on the training text; and a step back to its
     w <- w - rate g / (R + e mean R)  +  min(1, decay R / mean R) (w_trained - w)
 
 Nothing of a segment is used before it has been predicted. The vectors of the symbols stay as they are where there are many:
-that they learned too gave 1% on WikiText-2, for twice the time (`benchmarks/RESULTS.md`).
+that they learned too gave 1% on WikiText-2 for twice the time, and nothing on everyday English (`benchmarks/RESULTS.md`).
 
 T tokens of a segment, F features, V vocabulary
 """
@@ -32,7 +32,7 @@ Weights = tuple[Tensor, ...]
 
 _FLOOR = 0.1
 """e: keeps the step of a weight whose gradient was next to nothing on the training text from being without bound."""
-_MANY_SYMBOLS = 10_000
+_MANY_SYMBOLS = 1_000
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
     """
     from lstmlm.adaptation import save_adaptation
     from lstmlm.checkpoint import RUN_FILE, load_model
+    from lstmlm.report.terminal import setting
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_writable, lock, refuse_if_locked
     from lstmlm.tuning import Doing, Tried, tune
@@ -39,8 +40,8 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
             if isinstance(event, Doing):
                 status.update(event.what)
             elif isinstance(event, Tried):
-                setting = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.setting.items())
-                console.print(f"{event.row:<20}perplexity {event.perplexity:8.2f}  {setting}")
+                tried = "  ".join(f"{name.replace('_', ' ')} {setting(value)}" for name, value in event.setting.items())
+                console.print(f"{event.row:<20}perplexity {event.perplexity:8.2f}  {tried}")
             else:
                 with lock(run) if in_run else nullcontext():  # training may have gone on in the meantime
                     save_adaptation(loaded, event.adaptation)

@@ -89,13 +89,14 @@ def _rows_parameters(rows: Mapping[str, Any]) -> str:
     for row in rows.values():
         found |= {owner: values for owner, values in row["parameters"].items() if owner != "weights"}
     said = [
-        f"{owner}: " + ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
+        f"{owner}: " + ", ".join(f"{name.replace('_', ' ')} {setting(value)}" for name, value in values.items())
         for owner, values in found.items()
     ]
     return ". ".join([*said, "All tuned on validation text."])
 
 
-def _number(value: float) -> str:
+def setting(value: float) -> str:
+    """`2,000` or `0.0625`"""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
