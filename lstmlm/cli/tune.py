@@ -46,5 +46,6 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
                 with lock(run) if in_run else nullcontext():  # training may have gone on in the meantime
                     save_adaptation(loaded, event.adaptation)
                 tokens, dynamic = (event.adaptation.tuned_on[name] for name in ("tokens", "tokens_dynamic"))
-                say(f"tuned in {event.seconds:.0f} s, on {tokens:,} tokens of the validation text ({dynamic:,} dynamically)")
+                part = f"{tokens:,} tokens of the validation text ({dynamic:,} dynamically)"
+                console.print(f"tuned in {event.seconds:.0f} s, on {part}")
     say(f"\nNow see what it is worth:  {program()} eval {model} --cache --dynamic --ngram")
