@@ -56,7 +56,7 @@ class DynamicEvaluation:
         self._model, learning = _learning_copy(model, gradient_rms)
         self._learning = list(learning.values())
         self.trained: Weights = tuple(parameter.detach() for parameter in self._learning)
-        rms = [gradient_rms[name].to(model.device) for name in learning]
+        rms = [gradient_rms[name].to(model.device).contiguous() for name in learning]  # one order of summing, wherever from
         means = [float(tensor.mean()) or 1.0 for tensor in rms]
         self._steps = [config.learning_rate / (tensor + _FLOOR * mean) for tensor, mean in zip(rms, means, strict=True)]
         self._pulls = [(config.decay * tensor / mean).clamp_(max=1.0) for tensor, mean in zip(rms, means, strict=True)]
