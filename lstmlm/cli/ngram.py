@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lstmlm.cli.console import data_console, errors_console, say, token_progress, write
+from lstmlm.cli.console import errors_console, say, write
 from lstmlm.cli.text_options import text_options
 from lstmlm.cli.train_options import PLACES, changed
 
@@ -32,13 +32,12 @@ def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start
     """
     from dataclasses import replace
 
-    from lstmlm.cli.training_run import default_run
+    from lstmlm.cli.training_run import default_run, report_held_out
     from lstmlm.config import CorpusConfig, TokenizerConfig, to_mapping
     from lstmlm.corpus import open_corpus, survey
     from lstmlm.errors import UsageError
-    from lstmlm.evaluation import evaluate, held_out, load_any
+    from lstmlm.evaluation import load_any
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
-    from lstmlm.report.terminal import evaluation_report, visible
     from lstmlm.runtime import stop_on_signals
     from lstmlm.storage import make_directory
     from lstmlm.token_store import read_segments
@@ -78,12 +77,7 @@ def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start
     say(f"tokenizer  {tokenizer.kind}, {tokenizer.vocabulary_size:,} symbols")
     say(f"model      {model.num_parameters:,} n-grams of up to {order} tokens, from {training['tokens']:,} tokens")
     say(f"at         {path}")
-    loaded = load_ngram(path)
-    text, split, expected = held_out(loaded)
-    console.print(visible(f"\n{path} on the {split} split:"))
-    with token_progress(f"scoring {split}") as progress:
-        result = evaluate(loaded, text, split, progress=progress, expected_sha256=expected)
-    data_console().print(evaluation_report(result))
+    report_held_out(load_ngram(path), console)
 
 
 @click.command("arpa", short_help="Print an n-gram model in the ARPA format.")

@@ -14,7 +14,7 @@ from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.cli.console import data_console, errors_console, program, token_progress
 from lstmlm.corpus import source_name
 from lstmlm.errors import LstmlmError
-from lstmlm.evaluation import evaluate, forgetting, held_out
+from lstmlm.evaluation import AnyModel, evaluate, forgetting, held_out
 from lstmlm.report.terminal import counts_table, evaluation_report, forgetting_report, visible
 from lstmlm.runtime import stop_on_signals
 from lstmlm.scoring import perplexity
@@ -51,14 +51,20 @@ def run_training(run: Path, options: RunOptions, *, resume: bool = False) -> boo
 def report_best(run: Path, console: Console) -> None:
     """The figures of the run's best model on text it has not seen."""
     loaded = load_model(run)
+    result = report_held_out(loaded, console)
+    options = RunOptions.from_mapping(loaded.training["options"], str(loaded.path))
+    if options.start is not None:
+        report_forgetting(run, options, loaded, result, console)
+
+
+def report_held_out(loaded: AnyModel, console: Console) -> Mapping[str, Any]:
+    """Print, and return, the figures of a model on the text that was kept from it."""
     corpus, split, expected = held_out(loaded)
     console.print(visible(f"\n{loaded.path} on the {split} split:"))
     with token_progress(f"scoring {split}") as progress:
         result = evaluate(loaded, corpus, split, progress=progress, expected_sha256=expected)
     data_console().print(evaluation_report(result))
-    options = RunOptions.from_mapping(loaded.training["options"], str(loaded.path))
-    if options.start is not None:
-        report_forgetting(run, options, loaded, result, console)
+    return result
 
 
 def report_forgetting(
