@@ -27,7 +27,7 @@ from lstmlm.corpus import open_corpus
 from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import trained_on, trained_sha256
 from lstmlm.ngram import train_ngram
-from lstmlm.scoring import score_segments
+from lstmlm.scoring import perplexity, score_segments
 from lstmlm.token_store import Ids, read_segments
 
 _TOKENS = 60_000
@@ -131,7 +131,7 @@ def _beginning(texts: Sequence[Ids], tokens: int) -> list[Ids]:
 
 
 def _perplexity(probabilities_N: Probabilities) -> float:
-    return math.exp(-float(np.log(probabilities_N).mean()))
+    return perplexity(-float(np.log(probabilities_N).sum()), len(probabilities_N))
 
 
 def _tune_cache(loaded: LoadedModel, texts: Sequence[Ids], model_N: Probabilities) -> Generator[Event, None, CacheConfig]:
@@ -162,9 +162,9 @@ def _tune_dynamic(
     def measure(learning_rate: float, decay: float) -> Tried:
         config = DynamicConfig(segment=_SEGMENT, learning_rate=learning_rate, decay=decay)
         dynamic = DynamicEvaluation(loaded.model, config, rms)
-        nats = [nats_T for ids in texts for _, _, nats_T in read_dynamic(dynamic, ids, loaded.tokenizer.eos)]
-        found = float(torch.cat(nats).mean().exp())
-        found = found if math.isfinite(found) else math.inf
+        nats_N = torch.cat([nats_T for ids in texts for _, _, nats_T in read_dynamic(dynamic, ids, loaded.tokenizer.eos)])
+        nats = float(nats_N.sum())
+        found = math.inf if math.isnan(nats) else perplexity(nats, len(nats_N))
         return Tried("dynamic", {"learning_rate": learning_rate, "decay": decay}, found)
 
     yield (first := measure(_RATE, _DECAY))
