@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
+    from lstmlm.surprisal import Surprisal, surprisals
     from lstmlm.tokenizer import Tokenizer
     from lstmlm.training import FITTED, RunOptions, train
     from lstmlm.tuning import tune
@@ -36,6 +37,7 @@ _HOMES = {
     "RuntimeConfig": "config",
     "SamplingConfig": "config",
     "Session": "generation",
+    "Surprisal": "surprisal",
     "Tokenizer": "tokenizer",
     "TokenizerConfig": "config",
     "TrainConfig": "config",
@@ -48,6 +50,7 @@ _HOMES = {
     "save_adaptation": "adaptation",
     "save_model": "checkpoint",
     "save_ngram": "ngram",
+    "surprisals": "surprisal",
     "train": "training",
     "train_ngram": "ngram",
     "tune": "tuning",
@@ -64,6 +67,7 @@ __all__ = [
     "RuntimeConfig",
     "SamplingConfig",
     "Session",
+    "Surprisal",
     "Tokenizer",
     "TokenizerConfig",
     "TrainConfig",
@@ -76,6 +80,7 @@ __all__ = [
     "save_adaptation",
     "save_model",
     "save_ngram",
+    "surprisals",
     "train",
     "train_ngram",
     "tune",

@@ -34,6 +34,7 @@ ROOMS = (
     "adaptation",
     "generation",
     "completion",
+    "surprisal",
     "evaluation",
     "tuning",
     "report",

@@ -1,0 +1,155 @@
+"""The sum that evaluation reports, taken apart: nothing is lost, and every piece stands where it should."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import building
+import numpy as np
+import pytest
+
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.config import CorpusConfig
+from lstmlm.corpus import open_texts
+from lstmlm.corpus.reading import into_documents
+from lstmlm.errors import UsageError
+from lstmlm.evaluation import evaluate
+from lstmlm.generation import Session
+from lstmlm.ngram import LoadedNGram, train_ngram
+from lstmlm.surprisal import UNITS, Surprisal, surprisals
+
+TEXT = "the  cat can't\tfind the caf\u00e9 \u732b !\n\n\nthe <eos> dog\u00a0sat \n  \n\ta <unk> on"
+"""Two spaces, a tab, blank lines, spaces alone, a no-break space, characters of several bytes, no line end at its end."""
+WORDS = ["the", "cat", "can't", "find", "the", "caf\u00e9", "\u732b", "!", "the", "<eos>", "dog", "sat", "a", "<unk>", "on"]
+KINDS = ("word", "char", "byte", "bpe")
+
+
+def pieces(found: list[Surprisal]) -> list[str]:
+    return [unit.text for unit in found]
+
+
+def nats(found: list[Surprisal]) -> float:
+    return math.fsum(unit.nats for unit in found)
+
+
+@pytest.fixture(scope="module", params=[f"{kind}, {rule}" for kind in KINDS for rule in ("file", "blank-line")])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    kind, rule = request.param.split(", ")
+    return building.saved_model(tmp_path_factory.mktemp("surprisal") / "model", kind, documents=rule)
+
+
+def ngram(kind: str) -> LoadedNGram:
+    tokenizer = building.tokenizer(kind)
+    ids = np.array(tokenizer.encode(building.text()), np.uint16)
+    model = train_ngram([ids], vocabulary_size=tokenizer.vocabulary_size, eos=tokenizer.eos, order=3)
+    return LoadedNGram(Path(kind), model, tokenizer, "file")
+
+
+def evaluated(model: LoadedModel | LoadedNGram, path: Path) -> dict[str, Any]:
+    path.write_text(TEXT)
+    return evaluate(model, open_texts([str(path)], CorpusConfig(documents=model.documents), None))
+
+
+def check_sums(model: LoadedModel | LoadedNGram, expected: dict[str, Any]) -> None:
+    tokens, words, lines = (surprisals(model, TEXT, per) for per in UNITS)
+    assert (len(tokens), sum(line.tokens for line in lines)) == (expected["tokens"], expected["tokens"])
+    assert nats(tokens) == pytest.approx(expected["nll_nats"], rel=1e-12)
+    assert nats(lines) == pytest.approx(expected["nll_nats"], rel=1e-12)
+    assert sum(token.unknown for token in tokens) == expected["tokens_unknown"]
+    rest = [token for token in tokens if not token.text.strip() and not touches_a_word(token)]
+    assert nats(words) + nats(rest) == pytest.approx(expected["nll_nats"], rel=1e-12)
+
+
+def touches_a_word(token: Surprisal) -> bool:
+    """Whether a token without a whole character begins one that is no white space."""
+    return token.start == token.end < len(TEXT) and not TEXT[token.end].isspace()
+
+
+def test_pieces_add_up_to_what_is_evaluated(loaded: LoadedModel, tmp_path: Path) -> None:
+    check_sums(loaded, evaluated(loaded, tmp_path / "text.txt"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_they_do_for_ngrams(kind: str, tmp_path: Path) -> None:
+    model = ngram(kind)
+    check_sums(model, evaluated(model, tmp_path / "text.txt"))
+
+
+def test_pieces_stand_where_they_say(loaded: LoadedModel) -> None:
+    for per in UNITS:
+        found = surprisals(loaded, TEXT, per)
+        assert all(unit.text == TEXT[unit.start : unit.end] for unit in found)
+        assert all(before.end <= after.start for before, after in pairwise(found))
+    assert pieces(surprisals(loaded, TEXT, "word")) == WORDS
+    blank = ["", "", "  "] if loaded.documents == "file" else []
+    kept = [line for line in TEXT.split("\n") if line.strip()]
+    assert sorted(pieces(surprisals(loaded, TEXT, "line"))) == sorted(kept + blank)
+
+
+def test_every_character_belongs_to_one_token(loaded: LoadedModel) -> None:
+    tokens = surprisals(loaded, TEXT)
+    if loaded.tokenizer.kind == "word":
+        assert [text for text in pieces(tokens) if text.strip()] == WORDS
+    else:
+        kept = "".join(piece.text for piece in into_documents([TEXT], loaded.documents))
+        assert "".join(pieces(tokens)) == kept
+
+
+def test_a_token_is_as_unexpected_as_the_model_says_step_by_step(loaded: LoadedModel) -> None:
+    """A session that reads the tokens of one document one by one."""
+    text = TEXT.split("\n")[0]
+    session = Session(loaded)
+    expected = []
+    for token in [*loaded.tokenizer.encode(text), loaded.tokenizer.eos]:
+        expected.append(-float(session.next_logits().double().log_softmax(-1)[token]))
+        session.step(token)
+    found = surprisals(loaded, text)
+    assert [token.nats for token in found] == pytest.approx(expected, abs=1e-5)
+    assert [token.bits for token in found] == pytest.approx([value / math.log(2) for value in expected], abs=1e-5)
+
+
+def test_a_session_answers_like_its_model_and_stays_where_it_is(bpe_model: LoadedModel) -> None:
+    session = Session(bpe_model)
+    session.read_text("the dog")
+    before = list(session.ids), session.next_logits()
+    assert surprisals(session, TEXT, "word") == surprisals(bpe_model, TEXT, "word")
+    assert session.ids == before[0]
+    assert session.next_logits().equal(before[1])
+
+
+def test_a_token_that_ends_inside_a_character_counts_to_its_word() -> None:
+    """A space and the first byte of a character are one token here."""
+    tokenizer = building.tokenizer("bpe", "\u4e2d \u4e2d \u4e00 \u4e11 \u4e22 \u4e33" * 50, vocabulary_size=262)
+    assert any(tokenizer.spelling(token) == b" \xe4\xb8" for token in tokenizer.encode(" \u4e01"))
+    model = LoadedModel(Path("m"), building.model(tokenizer.vocabulary_size), tokenizer, "file")
+    tokens, words = surprisals(model, "a \u4e01"), surprisals(model, "a \u4e01", "word")
+    assert [(token.text, token.start, token.end) for token in tokens] == [
+        ("a", 0, 1),
+        (" ", 1, 2),
+        ("\u4e01", 2, 3),
+        ("", 3, 3),
+    ]
+    assert [(word.text, word.tokens) for word in words] == [("a", 1), ("\u4e01", 2)]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "char", "byte"])
+def test_offsets_are_those_of_the_text_before_normalization(kind: str, tmp_path: Path) -> None:
+    tokenizer = building.tokenizer(kind, normalization="nfkc", lowercase=True)
+    model = LoadedModel(tmp_path, building.model(tokenizer.vocabulary_size), tokenizer, "file")
+    text = "THE \ufb01n cafe\u0301 \u0130 a\u00b4b \u2460 dog"
+    assert pieces(surprisals(model, text, "word")) == text.split()
+    assert "".join(pieces(surprisals(model, text))) == ("".join(text.split()) if kind == "word" else text)
+    assert sum(word.tokens for word in surprisals(model, text, "word")) <= len(surprisals(model, text)) - 1
+
+
+@pytest.mark.parametrize("per", UNITS)
+def test_an_empty_text_has_no_pieces(word_model: LoadedModel, bpe_model: LoadedModel, per: str) -> None:
+    assert surprisals(word_model, "", per) == surprisals(bpe_model, "", per) == []
+
+
+def test_the_units_are_these(bpe_model: LoadedModel) -> None:
+    with pytest.raises(UsageError, match="per is 'page'; expected one of token, word, line"):
+        surprisals(bpe_model, TEXT, "page")
