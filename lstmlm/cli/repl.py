@@ -15,25 +15,38 @@ from lstmlm.cli.console import safe, say, write
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="For text the model writes.")
 @click.option("--seed", type=int, help="Make what the model writes repeatable.")
 def repl_command(model: str, k: int, temperature: float, seed: int | None) -> None:
-    """Type a text with MODEL offering the next words.
+    """An editor in which MODEL offers the next words.
 
-    On a terminal they stand below the line as you type. Without one, each line of stdin is answered on stdout; lines that
-    begin with / are commands (/help lists them).
+    What may follow stands in grey behind the text, and the likeliest words below it; F1 shows the keys and the commands. The
+    text is printed when you leave. Without a terminal, each line of stdin is answered on stdout; lines that begin with / are
+    commands (/help lists them).
     """
     from lstmlm.checkpoint import load_model
     from lstmlm.config import SamplingConfig
     from lstmlm.repl.conversation import Conversation
+    from lstmlm.repl.suggestions import Offering
 
     sampling = SamplingConfig(temperature=temperature, top_p=0.95)
-    loaded = load_model(model)
-    conversation = Conversation(loaded, k=k, sampling=sampling, seed=seed)
-    if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-        from lstmlm.repl.terminal import TerminalFace
+    conversation = Conversation(load_model(model), offering=Offering(k=k), sampling=sampling, seed=seed)
+    if _can_edit():
+        from lstmlm.repl.editor import Editor
 
-        say(f"{loaded.path}: {loaded.model.num_parameters:,} parameters, {loaded.tokenizer.kind}; /help lists all")
-        TerminalFace(conversation, lambda piece: write(safe(piece))).run()
+        Editor(conversation).run()
+        if conversation.text:
+            write(safe(conversation.text.removesuffix("\n")) + "\n")
     else:
         from lstmlm.cli.complete import stdin_lines
         from lstmlm.repl.lines import run_lines
 
+        if sys.stdin is not None and sys.stdin.isatty():
+            say("a line is answered with the next words; /help lists the commands")
         run_lines(conversation, stdin_lines(), lambda piece: write(safe(piece)))
+
+
+def _can_edit() -> bool:
+    """Whether both ends are a terminal that can move its cursor."""
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        return False
+    from prompt_toolkit.utils import is_dumb_terminal
+
+    return not is_dumb_terminal()

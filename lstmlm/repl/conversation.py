@@ -1,194 +1,240 @@
-"""A text in progress and what can be done with it; knows no terminal, so sessions are tested as plain calls."""
+"""A text in progress and what can be done with it; knows no terminal, so sessions are tested as plain calls.
+
+What needs the model reads the draft once and then leaves it alone, so that a face may call it from another thread while a
+person types on: `suggest`, `continuation`, `listed`, `surprisals`, and all that opens another session.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
-from lstmlm.checkpoint import LoadedModel
-from lstmlm.completion import Completion, complete
-from lstmlm.config import SamplingConfig, updated
-from lstmlm.errors import LstmlmError, UsageError
+from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.config import SamplingConfig
+from lstmlm.errors import UsageError
 from lstmlm.generation import Session, check_seed
+from lstmlm.repl.draft import Draft
+from lstmlm.repl.statistics import Statistics
+from lstmlm.repl.suggestions import Ghost, Offering, Suggestion, insertion, joined, suggest, words
+from lstmlm.storage import storage_errors, write_atomic
+from lstmlm.surprisal import Surprisal, surprisals
 
-HELP = """\
-Type text to go on with; the most likely next words are listed below it.
-  1, 2, ...            take that word
-  /gen [N]             let the model write on, N tokens (default 40)
-  /top [K]             list the K most likely next words again
-  /set NAME VALUE      change a setting: {settings}
-  /set                 show the settings
-  /text                show the whole text
-  /undo                take the last change back
-  /reset               begin a new text
-  /help                this list
-  /quit                leave"""
-
-_DEFAULT_TOKENS = 40
 _MOST_CANDIDATES = 40
-_OPENING = "\"'([\u201c\u2018"
-"""Marks that begin a word."""
+_CLOSING = ".,;:!?)]}\u201d\u2019"
+"""Marks that stand right behind a word."""
+_OFFERING = ("k", "ghost", "ghost_words", "smart_case")
+"""What of `Offering` is a setting; the rest has commands of its own."""
+_LIMITS = {"k": (1, _MOST_CANDIDATES), "ghost": (0, 1), "ghost_words": (1, 9), "max_tokens": (0, 1_000_000)}
 
 
 class Conversation:
-    """The text, the model that reads along, and a history to undo."""
+    """The draft, the model that reads along, and the settings."""
 
     def __init__(
-        self, loaded: LoadedModel, *, k: int = 5, sampling: SamplingConfig | None = None, seed: int | None = None
+        self,
+        loaded: LoadedModel,
+        *,
+        offering: Offering | None = None,
+        sampling: SamplingConfig | None = None,
+        seed: int | None = None,
     ) -> None:
         self.loaded = loaded
-        self.session = Session(loaded)
-        self.text = ""
-        self.k = k
+        self.draft = Draft()
+        self.offering = offering or Offering()
         self.sampling = sampling or SamplingConfig(temperature=0.8, top_p=0.95)
         self.seed = seed
+        self.max_tokens = 40
+        self.cache = 0
+        """Tokens of the text that are remembered while it is written; 0 is none."""
+        self.learning = False
+        """Whether the weights follow the text while it is written."""
+        self.statistics = Statistics()
         self.over = False
-        self._history: list[str] = []
+        self._saved: dict[Path, bytes] = {}
+        self.session = self._open_session()
 
-    def candidates(self, ahead: str = "") -> Completion:
-        """The next words after the text and `ahead`, which is being typed and not yet part of it."""
-        return complete(self.session, self.joined(ahead), self.k)
+    def _open_session(self) -> Session:
+        return Session(self.loaded)
 
-    def joined(self, more: str) -> str:
-        """The text with `more` after it: with a space between, unless one of them brings white space or `more` is a mark."""
-        if self.text and more and not self.text[-1].isspace() and (more[0].isalnum() or more[0] in _OPENING):
-            return f"{self.text} {more}"
-        return self.text + more
+    # -- the text ---------------------------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        return self.draft.text
+
+    @property
+    def name(self) -> str:
+        """Of the model, as a person knows it: a run's rather than that of the step in it."""
+        path = self.loaded.path.absolute()
+        return path.parent.name if path.name == "best" or path.name.startswith("step-") else path.name
 
     def type(self, more: str) -> None:
-        """Append what a person typed."""
+        """Append a line that a person typed."""
         if more:
-            self._change(self.joined(more))
+            inserted = joined(self.text, more)[len(self.text) :]
+            self.draft.put(inserted, keys=len(inserted))
 
-    def take(self, number: int, ahead: str = "") -> str:
-        """Append candidate `number` (from 1) with a space after it, in place of the unfinished word; returns the word."""
-        completion = self.candidates(ahead)
+    def suggest(self, before: str | None = None) -> Suggestion:
+        """What is offered after `before` (default: the text before the cursor)."""
+        return suggest(self.session, self.draft.before if before is None else before, self.offering)
+
+    def offered(self, suggestion: Suggestion) -> None:
+        """The suggestion was shown to a person."""
+        completion = suggestion.completion
+        if completion.candidates:
+            self.statistics.offer(len(completion.text) - completion.candidates[0].replace, completion.ms)
+
+    def take(self, suggestion: Suggestion, number: int) -> str:
+        """Put candidate `number` (from 1) with a space after it in place of the unfinished word; returns the word."""
+        completion = suggestion.completion
         if not 1 <= number <= len(completion.candidates):
             raise UsageError(f"there is no candidate {number}; expected 1 to {len(completion.candidates)}")
-        candidate = completion.candidates[number - 1]
-        text = self.joined(ahead)
-        kept = text[: len(text) - candidate.replace]
-        if not candidate.replace and kept and not kept[-1].isspace():
-            kept += " "
-        self._change(f"{kept}{candidate.insert} ")
-        return candidate.word
+        chosen = completion.candidates[number - 1]
+        behind = self.text[self.draft.cursor :]
+        space = "" if behind[:1].isspace() else " "
+        closing = "\n" if self.session.tokenizer.kind == "word" else _CLOSING + "\n"
+        self.draft.put(insertion(completion.text, chosen) + space, chosen.replace, closing=space and closing)
+        self.statistics.accept()
+        return chosen.word
 
-    def write(self, max_tokens: int = _DEFAULT_TOKENS) -> Iterator[str]:
-        """Let the model write on; what was yielded when the caller stops stays."""
-        before, written = self.text, ""
-        pieces = self.session.write(before, self.sampling, max_tokens=max_tokens, seed=self.seed)
-        self._change(before)
-        try:
-            for piece in pieces:
-                written += piece
-                yield piece
-        finally:
-            self.text = before + written
+    def accept(self, ghost: Ghost) -> None:
+        """Make all of a ghost text."""
+        self.draft.put("".join(ghost.words), ghost.replace)
+        self.statistics.accept()
 
-    def undo(self) -> None:
-        """Go back to the text before the last change."""
-        if not self._history:
-            raise UsageError("there is nothing to undo")
-        self.text = self._history.pop()
+    def accept_word(self, ghost: Ghost) -> Ghost | None:
+        """Make the first word of a ghost text; what is left of the ghost."""
+        self.draft.put(ghost.words[0], ghost.replace)
+        self.statistics.accept()
+        return ghost.after_first()
 
-    def reset(self) -> None:
-        """Begin a new text; `undo` brings the old one back."""
-        self._change("")
+    def continuation(self, before: str, max_tokens: int | None = None) -> Iterator[str]:
+        """What the model writes after `before`, in pieces; the draft is not touched."""
+        count = self.max_tokens if max_tokens is None else max_tokens
+        return self.session.write(before, self.sampling, max_tokens=count, seed=self.seed)
+
+    def write(self, max_tokens: int | None = None) -> Iterator[str]:
+        """Let the model write on, as one step; what was yielded when the caller stops stays."""
+        pieces = self.continuation(self.draft.before, max_tokens)
+        self.draft.put("", keys=0)
+        for piece in pieces:
+            self.draft.extend(piece)
+            yield piece
+
+    def listed(self, k: int) -> Suggestion:
+        """The `k` likeliest next words, without a ghost."""
+        self._check("k", k)
+        return Suggestion(words(self.session, self.draft.before, replace(self.offering, k=k)))
+
+    def surprisals(self) -> list[Surprisal]:
+        """How unexpected each word of the text is, by the model as it was trained."""
+        return surprisals(self.loaded, self.text, per="word")
+
+    # -- settings ---------------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its name: a field of `SamplingConfig`, or one of the editor's own."""
+        own = {name: getattr(self.offering, name) for name in _OFFERING} | {"max_tokens": self.max_tokens, "seed": self.seed}
+        return own | {field.name: getattr(self.sampling, field.name) for field in fields(self.sampling)}
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting by name: `k`, `seed`, or a field of `SamplingConfig`."""
-        if name == "k":
-            number = _number(name, value, int)
-            if not 1 <= number <= _MOST_CANDIDATES:
-                raise UsageError(f"k is {number}; expected 1 to {_MOST_CANDIDATES}")
-            self.k = int(number)
-        elif name == "seed":
-            seed = None if value == "none" else int(_number(name, value, int))
+        """Change a setting by name.
+
+        Raises:
+            UsageError: there is none of this name, or it cannot have this value.
+        """
+        known = self.settings()
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r}; expected one of {', '.join(known)}")
+        if name == "seed":
+            seed = None if value == "none" else int(number_of(name, value, int))
             check_seed(seed)
             self.seed = seed
-        elif name in settings():
-            number = _number(name, value, int if name == "top_k" else float)
-            self.sampling = updated(self.sampling, **{name: number})
+        elif name == "smart_case":
+            self.offering = replace(self.offering, smart_case=switch(name, value))
         else:
-            raise UsageError(f"there is no setting {name!r}; expected one of {', '.join(settings())}")
-
-    def settings(self) -> str:
-        """All settings with their values, on one line."""
-        values = {"k": self.k, "seed": self.seed} | {name: getattr(self.sampling, name) for name in _SAMPLING}
-        return "  ".join(f"{name} {value}" for name, value in values.items())
-
-    def _change(self, text: str) -> None:
-        self._history.append(self.text)
-        self.text = text
-
-    def respond(self, line: str) -> Iterator[str]:
-        """One line of a person's input, and the text to show for it, in pieces; mistakes are answered, not raised."""
-        try:
-            yield from self._respond(line)
-        except LstmlmError as error:
-            yield f"{error}\n"
-
-    def _respond(self, line: str) -> Iterator[str]:
-        command, _, argument = line.strip().partition(" ")
-        argument = argument.strip()
-        if not line.startswith("/"):
-            number = line.strip()
-            if number.isdecimal() and len(number) < 10 and 1 <= int(number) <= self.k:
-                self.take(int(number))
+            number = number_of(name, value, type(known[name]))
+            self._check(name, number)
+            if name == "max_tokens":
+                self.max_tokens = int(number)
+            elif name in _OFFERING:
+                self.offering = replace(self.offering, **{name: number})  # type: ignore[arg-type]
             else:
-                self.type(line)
-        elif command == "/gen":
-            count = int(_number("N", argument, int)) if argument else _DEFAULT_TOKENS
-            yield from self.write(count)
-            yield "\n"
-        elif command == "/top":
-            if argument:
-                self.set("k", argument)
-        elif command == "/set":
-            name, _, value = argument.partition(" ")
-            if name:
-                self.set(name, value.strip())
-            yield f"{self.settings()}\n"
-            return
-        elif command == "/undo":
-            self.undo()
-        elif command == "/reset":
-            self.reset()
-        elif command == "/text":
-            yield f"{self.text}\n"
-            return
-        elif command == "/help":
-            yield HELP.format(settings=", ".join(settings())) + "\n"
-            return
-        elif command in ("/quit", "/exit"):
-            self.over = True
-            return
-        else:
-            raise UsageError(f"there is no command {command}; /help lists them")
-        yield self.overview()
+                self.sampling = replace(self.sampling, **{name: number})  # type: ignore[arg-type]
 
-    def overview(self) -> str:
-        """The end of the text and the list of next words, as plain lines."""
-        completion = self.candidates()
-        words = "  ".join(f"{n} {c.word} {c.probability:.0%}" for n, c in enumerate(completion.candidates, 1))
-        return f"{_ending(self.text)}|\n  {words}  other {completion.other_probability:.0%}\n"
+    def _check(self, name: str, number: float) -> None:
+        low, high = _LIMITS.get(name, (-float("inf"), float("inf")))
+        if name in _LIMITS and not low <= number <= high:
+            raise UsageError(f"{name} is {number:g}; expected {low} to {high}")
+
+    def ban(self, words: list[str]) -> None:
+        """Never offer these words again, in whatever capitals."""
+        self.offering = replace(self.offering, banned=self.offering.banned.union(*map(_capitals, words)))
+
+    def unban(self, words: list[str]) -> None:
+        """Offer them again."""
+        self.offering = replace(self.offering, banned=self.offering.banned.difference(*map(_capitals, words)))
+
+    def watch(self, words: list[str]) -> None:
+        """Show how likely these words are, instead of those that were watched before."""
+        self.offering = replace(self.offering, watched=tuple(dict.fromkeys(words)))
+
+    # -- other sessions ---------------------------------------------------------------------------------------------
+
+    def learn(self, on: bool) -> None:
+        """Let the weights follow the text, in memory alone, or forget what they learned."""
+        self._reopen(learning=on)
+
+    def remember(self, length: int) -> None:
+        """Mix in what followed at similar places of the last `length` tokens, in memory alone; 0 ends it."""
+        if length < 0:
+            raise UsageError(f"the cache is {length} tokens long; expected 0 or more")
+        self._reopen(cache=length)
+
+    def open(self, path: str) -> None:
+        """Go on with another model."""
+        self._reopen(loaded=load_model(path))
+
+    def _reopen(self, **changes: Any) -> None:
+        """Another session, or the old one if it cannot be opened."""
+        before = {name: getattr(self, name) for name in changes}
+        vars(self).update(changes)
+        try:
+            self.session = self._open_session()
+        except BaseException:
+            vars(self).update(before)
+            raise
+
+    def save(self, file: str) -> Path:
+        """Write the text to `file`, which must not exist, or be as this session saved it."""
+        path = Path(file).expanduser()
+        with storage_errors(path):
+            if path.is_dir():
+                raise UsageError(f"{file} is a folder; expected the name of a file")
+            if path.exists() and self._saved.get(path.absolute()) != path.read_bytes():
+                raise UsageError(f"{file} exists and is kept as it is; choose another name, or move it away first")
+        data = self.text.encode()
+        write_atomic(path, data)
+        self._saved[path.absolute()] = data
+        return path
 
 
-_SAMPLING = tuple(field.name for field in fields(SamplingConfig))
+def switch(name: str, value: str) -> bool:
+    """`on` or `off`."""
+    if value not in ("on", "off"):
+        raise UsageError(f"{name} is {value!r}; expected on or off")
+    return value == "on"
 
 
-def settings() -> tuple[str, ...]:
-    """Names that `set` knows."""
-    return ("k", "seed", *_SAMPLING)
-
-
-def _ending(text: str, width: int = 72) -> str:
-    last = text.rsplit("\n", 1)[-1]
-    return last if len(last) <= width else "…" + last[-width:]
-
-
-def _number(name: str, value: str, kind: type[int] | type[float]) -> float:
+def number_of(name: str, value: str, kind: type[int] | type[float]) -> float:
+    """`value` as a number."""
     try:
         return kind(value)
     except ValueError:
         raise UsageError(f"{name} is {value!r}; expected a number") from None
+
+
+def _capitals(word: str) -> set[str]:
+    return {word, word.lower(), word.upper(), word.lower().capitalize()}

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+from lstmlm.errors import LstmlmError
+from lstmlm.repl.commands import execute, parsed
 from lstmlm.repl.conversation import Conversation
+
+_ENDING = 72
+"""Characters of the text that are shown."""
 
 
 def run_lines(conversation: Conversation, lines: Iterable[str], write: Callable[[str], None]) -> None:
     """Answer every line; trailing spaces count, for they say that a word is complete."""
     for line in lines:
-        for piece in conversation.respond(line.rstrip("\r\n")):
+        for piece in answer(conversation, line.rstrip("\r\n")):
             write(piece)
         if conversation.over:
             return
+
+
+def answer(conversation: Conversation, line: str) -> Iterator[str]:
+    """What to show for one line: what a command says, and the next words where the text has changed or nothing was said."""
+    before, said = conversation.text, ""
+    try:
+        name, argument = parsed(line)
+        if name:
+            for piece in execute(conversation, name, argument):
+                said += piece
+                yield piece
+            if said:
+                yield "\n"
+        else:
+            _write(conversation, line)
+    except LstmlmError as error:
+        yield f"{error}\n"
+        return
+    if not conversation.over and (conversation.text != before or not said):
+        yield overview(conversation)
+
+
+def _write(conversation: Conversation, line: str) -> None:
+    """Take a candidate by its number, or else type the line."""
+    number = line.strip()
+    if number.isdecimal() and len(number) < 10 and 1 <= int(number) <= conversation.offering.k:
+        conversation.take(conversation.suggest(), int(number))
+    else:
+        conversation.type(line)
+
+
+def overview(conversation: Conversation) -> str:
+    """The end of the text and the list of next words, as plain lines."""
+    suggestion = conversation.suggest()
+    conversation.offered(suggestion)
+    completion = suggestion.completion
+    words = "  ".join(f"{n} {c.word} {c.probability:.0%}" for n, c in enumerate(completion.candidates, 1))
+    last = conversation.text.rsplit("\n", 1)[-1]
+    ending = last if len(last) <= _ENDING else "…" + last[-_ENDING:]
+    return f"{ending}|\n  {words}  other {completion.other_probability:.0%}\n"

@@ -1,0 +1,201 @@
+"""What is offered at a place in a text: words, a ghost of what may follow, probabilities of words that are watched.
+
+V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from lstmlm.completion import Candidate, Completion, complete
+from lstmlm.generation import Session
+from lstmlm.spelling import ENDS, Typed, is_word_character
+
+_OPENING = "\"'([{\u201c\u2018\u00ab"
+"""Marks that begin a word."""
+_LEAST_SHARE = 0.01
+"""Of a capital among all that was typed; below it no word of it would be seen."""
+_WATCHED_AMONG = 40
+"""A watched word is looked for among so many that begin like it."""
+
+
+@dataclass(frozen=True)
+class Offering:
+    """What a person wants to be offered."""
+
+    k: int = 5
+    banned: frozenset[str] = frozenset()
+    smart_case: bool = True
+    """Lower case that was typed stands for a capital, too."""
+    ghost: float = 0.3
+    """Probability from which on a ghost is shown."""
+    ghost_words: int = 3
+    """The most words of a ghost."""
+    watched: tuple[str, ...] = ()
+    deadline: float = 0.1
+    """Seconds for all of it together."""
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """Words that may follow: `words` in place of the `replace` characters before the cursor that they begin with."""
+
+    words: tuple[str, ...]
+    replace: int = 0
+
+    @property
+    def shown(self) -> str:
+        """What is to be seen after the cursor."""
+        return "".join(self.words)[self.replace :]
+
+    def typed(self, character: str) -> Ghost | None:
+        """What is left when a person types its first character; `None` for any other, or when nothing is left."""
+        if not self.shown.startswith(character) or len(self.shown) == len(character):
+            return None
+        replaced = self.replace + len(character)
+        return Ghost(self.words[1:]) if replaced == len(self.words[0]) else Ghost(self.words, replaced)
+
+    def after_first(self) -> Ghost | None:
+        """What is left when the first word was accepted."""
+        return Ghost(self.words[1:]) if len(self.words) > 1 else None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What is offered after `completion.text`."""
+
+    completion: Completion
+    ghost: Ghost | None = None
+    watched: tuple[tuple[str, float], ...] = ()
+    """Words, each with p(it comes next | text)."""
+    tokens: int = 0
+    """Of the text before the word being typed."""
+
+    def ghost_of(self, number: int) -> Ghost | None:
+        """Candidate `number` (from 1) as a ghost, without a word after it."""
+        candidates = self.completion.candidates
+        if not 1 <= number <= len(candidates):
+            return None
+        chosen = candidates[number - 1]
+        ghost = Ghost((insertion(self.completion.text, chosen),), chosen.replace)
+        return ghost if ghost.shown else None
+
+
+def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
+    """All that is offered after `text`; what has no time any more is left out, the words last."""
+    began = time.perf_counter()
+
+    def left() -> float:
+        return offering.deadline - (time.perf_counter() - began)
+
+    completion = words(session, text, offering)
+    tokens = len(session.ids)
+    watched = tuple((word, probability(session, text, word)) for word in offering.watched)
+    ghost = None
+    if completion.candidates and (sure := completion.candidates[0].probability) >= offering.ghost:
+        first = completion.candidates[0]
+        found = [insertion(text, first)]
+        written = text[: len(text) - first.replace]
+        while len(found) < offering.ghost_words and left() > 0:
+            sure *= _space_follows(session, written + "".join(found))
+            following = words(session, written + "".join(found) + " ", replace(offering, k=1, deadline=left()))
+            if not following.candidates or (sure := sure * following.candidates[0].probability) < offering.ghost:
+                break
+            found.append(" " + following.candidates[0].insert)
+        ghost = Ghost(tuple(found), first.replace)
+        if len(found[0]) == first.replace:  # the word is typed already
+            ghost = ghost.after_first()
+    return Suggestion(completion, ghost, watched, tokens)
+
+
+def words(session: Session, text: str, offering: Offering) -> Completion:
+    """The likeliest next words that are not banned; with smart case, also those that begin with a capital instead."""
+    began = time.perf_counter()
+    cut = session.spelling.cut(text)
+    capital = cut.word[:1].upper() + cut.word[1:]
+    if not offering.smart_case or not cut.word.islower() or len(capital) != len(cut.word):
+        return _unbanned(session, text, offering)
+    stem = text[: len(text) - len(cut.word)]
+    variants = [(text, cut), (stem + capital, session.spelling.cut(stem + capital))]
+    if variants[0][1].pending == variants[1][1].pending:  # the model knows no capitals
+        return _unbanned(session, text, offering)
+    masses = [spelled(session, variant) for _, variant in variants]
+    found = [
+        (_unbanned(session, variant, offering), mass / math.fsum(masses))
+        for (variant, _), mass in zip(variants, masses, strict=True)
+        if mass > _LEAST_SHARE * math.fsum(masses)
+    ]
+    candidates = [
+        replace(candidate, probability=share * candidate.probability)
+        for completion, share in found
+        for candidate in completion.candidates
+    ]
+    candidates = sorted(candidates, key=lambda candidate: (-candidate.probability, candidate.word))[: offering.k]
+    return Completion(
+        text,
+        cut.typed,
+        candidates,
+        max(0.0, 1.0 - math.fsum(candidate.probability for candidate in candidates)),
+        all(completion.exact for completion, _ in found),
+        math.fsum(share * completion.mass_bound for completion, share in found),
+        round(1e3 * (time.perf_counter() - began), 3),
+    )
+
+
+def _unbanned(session: Session, text: str, offering: Offering) -> Completion:
+    completion = complete(session, text, offering.k + len(offering.banned))
+    kept = [candidate for candidate in completion.candidates if candidate.word not in offering.banned][: offering.k]
+    other = max(0.0, 1.0 - math.fsum(candidate.probability for candidate in kept))
+    return replace(completion, candidates=kept, other_probability=other)
+
+
+def probability(session: Session, text: str, word: str) -> float:
+    """p(`word` comes next | text); 0 if it does not begin as typed, or is none of the likely words that begin like it."""
+    cut = session.spelling.cut(text)
+    if not word.startswith(cut.word):
+        return 0.0
+    whole = text[: len(text) - len(cut.word)] + word
+    ends = (c.probability for c in complete(session, whole, _WATCHED_AMONG).candidates if c.word == word)
+    return next(ends, 0.0) * spelled(session, session.spelling.cut(whole)) / spelled(session, cut)
+
+
+def spelled(session: Session, cut: Typed) -> float:
+    """p(text goes on with what was typed | what stands before it), over all spellings in view."""
+    if not cut.pending:
+        return 1.0
+    session.read_text(cut.context)
+    probabilities_V = session.next_logits().double().softmax(-1)
+    at_once = float(probabilities_V[torch.from_numpy(session.spelling.extending(cut.pending))].sum())
+    return at_once + math.fsum(math.exp(mass) for tokens, mass in session.covers(cut.pending) if len(tokens) > 1)
+
+
+def _space_follows(session: Session, text: str) -> float:
+    """p(a space comes next | the word at the end of `text` ends there)."""
+    if session.tokenizer.kind == "word":  # its words are what stands between spaces
+        return 1.0
+    session.read_text(text)
+    probabilities_V = session.next_logits().double().softmax(-1).numpy()
+    ends = float(probabilities_V[session.spelling.roles_V == ENDS].sum())
+    return float(probabilities_V[session.spelling.extending(b" ")].sum()) / ends if ends else 0.0
+
+
+def insertion(text: str, candidate: Candidate) -> str:
+    """What `candidate` puts in place of the end of `text`: with a space before it where one is missing."""
+    kept = text[: len(text) - candidate.replace]
+    return candidate.insert if candidate.replace or _open(kept) else f" {candidate.insert}"
+
+
+def joined(text: str, more: str) -> str:
+    """`text` with `more` after it: with a space between, unless one of them brings white space or `more` is a mark."""
+    if more and not _open(text) and (is_word_character(more[0]) or more[0] in _OPENING):
+        return f"{text} {more}"
+    return text + more
+
+
+def _open(text: str) -> bool:
+    """Whether a word may begin right after `text`."""
+    return not text or text[-1].isspace() or (text[-1] in _OPENING and _open(text[:-1]))
