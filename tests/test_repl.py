@@ -1,58 +1,47 @@
-"""Whole sessions: as plain calls with a model whose probabilities are known, in lines, and in a terminal."""
+"""Conversations as plain calls and in lines, with a model whose probabilities are known."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import building
-import pexpect
-import pyte
+import conversing
 import pytest
-import torch
-from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output import DummyOutput
 
-from lstmlm.checkpoint import LoadedModel, load_model, save_model
+from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run as run_command
+from lstmlm.repl.commands import COMMANDS, completions, execute
 from lstmlm.repl.conversation import Conversation
-from lstmlm.repl.lines import run_lines
-from lstmlm.repl.terminal import TerminalFace
-
-PROBABILITIES = {"the": 0.4, "cat": 0.24, "can": 0.16, "dog": 0.1, "<eos>": 0.06, "<unk>": 0.04}
+from lstmlm.repl.lines import answer, run_lines
+from lstmlm.repl.suggestions import Offering, probability
 
 
 @pytest.fixture(scope="module")
 def unigram(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """Whatever the text so far, the next word has the probabilities above."""
-    path = tmp_path_factory.mktemp("unigram") / "model"
-    tokenizer = building.tokenizer("word", "the cat can dog\n", min_count=1)
-    model = building.model(tokenizer.vocabulary_size)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.zero_()
-        for word, probability in PROBABILITIES.items():
-            (token,) = [token for token in range(tokenizer.vocabulary_size) if tokenizer.describe(token) == word]
-            model.output.bias[token] = probability
-        model.output.bias.log_()
-    save_model(path, model, tokenizer)
-    return load_model(path)
+    """Whatever the text so far, the next word has the same probabilities."""
+    return conversing.bigram_model(tmp_path_factory.mktemp("unigram") / "unigram", {})
 
 
 @pytest.fixture
 def conversation(unigram: LoadedModel) -> Conversation:
-    return Conversation(unigram, k=3)
+    return Conversation(unigram, offering=Offering(k=3))
+
+
+def said(conversation: Conversation, *lines: str) -> str:
+    """The answer to the last of `lines`."""
+    for line in lines:
+        reply = "".join(answer(conversation, line))
+    return reply
 
 
 def transcript(conversation: Conversation, session: str) -> None:
     """Play a session: lines after `> ` are typed, the others are the answers."""
-    said = ""
+    shown = ""
     for line in session.strip("\n").split("\n"):
         if line.startswith("> "):
-            said += line + "\n" + "".join(conversation.respond(line[2:]))
-    assert said == session.lstrip("\n")
+            shown += line + "\n" + said(conversation, line[2:])
+    assert shown == session.lstrip("\n")
 
 
 def test_typing_taking_and_undoing(conversation: Conversation) -> None:
@@ -101,72 +90,68 @@ def test_settings_and_writing(conversation: Conversation) -> None:
     transcript(
         conversation,
         """
-> /set
-k 3  seed None  repetition_penalty 1.0  temperature 0.8  top_k 0  top_p 0.95  min_p 0.0
-> /top 1
-|
-  1 the 40%  other 60%
-> /set temperature 0
-k 1  seed None  repetition_penalty 1.0  temperature 0.0  top_k 0  top_p 0.95  min_p 0.0
+> /top 2
+  1   40.0%  the
+  2   24.0%  cat
+      36.0%  other
 > dog
 dog|
   1 dog 100%  other 0%
-> /gen 3
- the the the
-dog the the the|
-  1 the 100%  other 0%
-> /set repetition_penalty 9
-k 1  seed None  repetition_penalty 9.0  temperature 0.0  top_k 0  top_p 0.95  min_p 0.0
 > /gen 0
-
-dog the the the|
-  1 the 100%  other 0%
-> /undo
-dog the the the|
-  1 the 100%  other 0%
+dog|
+  1 dog 100%  other 0%
 > /undo
 dog|
   1 dog 100%  other 0%
 """,
     )
+    assert "temperature 0.8" in said(conversation, "/set")
+    assert "temperature 0.0" in said(conversation, "/set temperature 0")
+    assert said(conversation, "/gen 3") == " the the the\ndog the the the|\n  1 the 100%  other 0%\n"
+    assert "max_tokens 2 " in said(conversation, "/set max_tokens 2")
+    assert said(conversation, "/gen").startswith(" the the\n")
+    assert "k 1 " in said(conversation, "/set k 1")
+    assert said(conversation, "/reset") == "|\n  1 the 40%  other 60%\n"
+    assert "smart_case off" in said(conversation, "/set smart_case off")
+    assert "seed 7" in said(conversation, "/set seed 7")
+    assert "seed none" in said(conversation, "/set seed none")
 
 
-def test_mistakes_are_answered(conversation: Conversation) -> None:
-    transcript(
-        conversation,
-        """
-> /nothing
-there is no command /nothing; /help lists them
-> /set k 0
-k is 0; expected 1 to 40
-> /set k many
-k is 'many'; expected a number
-> /set speed 1
-there is no setting 'speed'; expected one of k, seed, repetition_penalty, temperature, top_k, top_p, min_p
-> /set top_p 2
-top_p is 2.0; expected a number above 0 and up to 1
-> /set temperature nan
-temperature is nan; expected a number of at least 0
-> /gen x
-N is 'x'; expected a number
-> /gen -1
-max_tokens is -1; expected 0 or more
-> /undo
-there is nothing to undo
-> xyz
-xyz|
-    other 100%
-> 1
-there is no candidate 1; expected 1 to 0
-""",
-    )
+@pytest.mark.parametrize(
+    ("line", "answered"),
+    [
+        ("/nothing", "there is no command /nothing; /help lists them"),
+        ("/set k 0", "k is 0; expected 1 to 40"),
+        ("/set k many", "k is 'many'; expected a number"),
+        ("/set ghost 2", "ghost is 2; expected 0 to 1"),
+        ("/set ghost nan", "ghost is nan; expected 0 to 1"),
+        ("/set smart_case maybe", "smart_case is 'maybe'; expected on or off"),
+        ("/set top_p 2", "top_p is 2.0; expected a number above 0 and up to 1"),
+        ("/set temperature nan", "temperature is nan; expected a number of at least 0"),
+        ("/gen x", "N is 'x'; expected a number"),
+        ("/gen -1", "max_tokens is -1; expected 0 or more"),
+        ("/top 0", "k is 0; expected 1 to 40"),
+        ("/undo", "there is nothing to undo"),
+        ("/learn maybe", "learning is 'maybe'; expected on or off"),
+        ("/cache -1", "the cache is -1 tokens long; expected 0 or more"),
+        ("/cache", "L is ''; expected a number"),
+        ("/save", "expected a file name: /save FILE"),
+        ("/color", "colours need the editor on a terminal; /score says it in figures"),
+        ("/score", "there is no word to score yet"),
+    ],
+)
+def test_mistakes_are_answered(conversation: Conversation, line: str, answered: str) -> None:
+    assert said(conversation, line) == answered + "\n"
+
+
+def test_what_is_no_setting_and_no_candidate(conversation: Conversation) -> None:
+    assert said(conversation, "/set speed 1").startswith("there is no setting 'speed'; expected one of k, ghost, ")
+    assert said(conversation, "xyz", "1") == "there is no candidate 1; expected 1 to 0\n"
 
 
 def test_a_seed_repeats_what_is_written(conversation: Conversation) -> None:
     def written(seed: str) -> str:
-        for line in ("/reset", f"/set seed {seed}"):
-            list(conversation.respond(line))
-        return next(iter("".join(conversation.respond("/gen 20")).split("\n|", 1)))
+        return said(conversation, "/reset", f"/set seed {seed}", "/gen 20").split("\n|", 1)[0]
 
     assert written("5") == written("5") != written("6")
 
@@ -176,28 +161,42 @@ def test_a_seed_repeats_what_is_written(conversation: Conversation) -> None:
     [
         *("7" * 5000, "²", "٣", "\x00", "\x1b[2J", "🎉", "\u202e", "<eos>", "a" * 3000, "/set seed 99999999999999999999999"),
         *("/top 999999999999", "/set k 1e3", "/", "//", "/ gen", " /gen", "/gen 1 2", "/set", "/set temperature", "\t", ""),
+        *("/ban", "/watch \x00 \x1b", "/unban x", "/save /", "/save " + "x" * 5000, "/save \x00", "/model /", "/model \x00"),
     ],
 )
 def test_no_line_ends_the_conversation(conversation: Conversation, line: str) -> None:
     for again in (line, "/gen 2", "/undo", "/top 3", "/text"):
-        "".join(conversation.respond(again))
+        said(conversation, again)
     assert not conversation.over
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
 def test_other_tokenizers_converse_too(tmp_path: Path, kind: str) -> None:
-    conversation = Conversation(building.saved_model(tmp_path / "model", kind), seed=1)
-    for line in ("the c", "1", "/gen 10", "/undo", "/gen 10"):
-        assert "".join(conversation.respond(line)).endswith("%\n")
+    conversation = Conversation(building.saved_model(tmp_path / "model", kind), offering=Offering(k=2), seed=1)
+    for line in ("the c", "1", "/gen 10"):
+        assert said(conversation, line).endswith("%\n")
     text = conversation.text
-    list(conversation.respond("/undo"))
+    said(conversation, "/undo")
     assert text.startswith(conversation.text)
+    assert 0 < probability(conversation.session, "the c", "cat") < 1
+    assert "bits in" in said(conversation, "/score")
 
 
 def test_help_names_every_command_and_setting(conversation: Conversation) -> None:
-    help = "".join(conversation.respond("/help"))
-    for name in ("/gen", "/top", "/set", "/text", "/undo", "/reset", "/help", "/quit", "temperature", "top_p", "seed"):
-        assert name in help
+    shown = said(conversation, "/help")
+    assert all(name in shown for name in (*COMMANDS, "temperature", "top_p", "seed", "ghost", "smart_case"))
+
+
+def test_commands_are_completed(conversation: Conversation) -> None:
+    assert completions(conversation, "/un") == ["/unban ", "/undo"]
+    assert completions(conversation, "/set te") == ["/set temperature"]
+    assert completions(conversation, "/learn ") == ["/learn on", "/learn off"]
+    assert completions(conversation, "/gen 1") == completions(conversation, "/nothing") == []
+
+
+def test_a_slash_that_begins_no_command_is_text(conversation: Conversation) -> None:
+    said(conversation, "/usr/bin", " /gen")
+    assert conversation.text == "/usr/bin /gen"
 
 
 def test_lines_are_answered_until_quit(conversation: Conversation) -> None:
@@ -208,13 +207,106 @@ def test_lines_are_answered_until_quit(conversation: Conversation) -> None:
 
 
 def test_what_was_written_before_an_interruption_stays(conversation: Conversation) -> None:
-    list(conversation.respond("dog"))
-    pieces = conversation.respond("/gen 1000")
+    said(conversation, "dog")
+    pieces = answer(conversation, "/gen 1000")
     kept = "".join(next(pieces) for _ in range(5))
     pieces.close()  # type: ignore[attr-defined]
     assert conversation.text == "dog" + kept
-    list(conversation.respond("/undo"))
+    said(conversation, "/undo")
     assert conversation.text == "dog"
+
+
+def test_banned_words_are_never_offered(conversation: Conversation) -> None:
+    transcript(
+        conversation,
+        """
+> /ban the Can
+never offered: can, the
+> c
+c|
+  1 cat 60%  other 40%
+> /reset
+|
+  1 cat 24%  2 dog 10%  other 66%
+> /unban can
+never offered: the
+> /unban the
+no word is banned
+> /top 1
+  1   40.0%  the
+      60.0%  other
+""",
+    )
+
+
+def test_watched_words_have_their_probabilities(conversation: Conversation) -> None:
+    assert said(conversation, "/watch cat the cat sat") == "watching cat the cat sat\n"
+    assert dict(conversation.suggest("").watched) == pytest.approx({"cat": 0.24, "the": 0.4, "sat": 0}, abs=1e-6)
+    assert dict(conversation.suggest("c").watched) == pytest.approx({"cat": 0.6, "the": 0, "sat": 0}, abs=1e-6)
+    assert said(conversation, "/watch") == "watching no word\n"
+    assert conversation.suggest("").watched == ()
+
+
+def test_a_score_is_that_of_surprisals(conversation: Conversation) -> None:
+    shown = said(conversation, "the cat", "/score")
+    assert shown == (  # -log2(.4 * .24) = 3.38
+        "3.4 bits in 2 words: 1.69 bits each, perplexity per word 3.2\nmost surprising: cat 2.1, the 1.3\n"
+    )
+
+
+def test_a_text_is_saved_and_nothing_is_overwritten(conversation: Conversation, tmp_path: Path) -> None:
+    other, own = tmp_path / "other.txt", tmp_path / "own.txt"
+    other.write_text("kept")
+    said(conversation, "the cat")
+    assert "choose another name" in said(conversation, f"/save {other}")
+    assert said(conversation, f"/save {own}") == f"saved 7 characters in {own}\n"
+    said(conversation, "sat")
+    assert said(conversation, f"/save {own}") == f"saved 11 characters in {own}\n"
+    assert (own.read_text(), other.read_text()) == ("the cat sat", "kept")
+    own.write_text("changed by somebody else")
+    assert "choose another name" in said(conversation, f"/save {own}")
+    assert "is a folder" in said(conversation, f"/save {tmp_path}")
+    assert "cannot write" in said(conversation, f"/save {tmp_path}/none/file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.txt", "own.txt"]
+
+
+def test_another_model_takes_the_text_over(conversation: Conversation, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    other = conversing.bigram_model(tmp_path / "run" / "best")
+    said(conversation, "the ")
+    assert said(conversation, f"/model {tmp_path / 'none'}").startswith(f"{tmp_path / 'none'}")
+    assert said(conversation, f"/model {other.path}") == f"run: {other.path}\n"
+    assert said(conversation, "/top 1").split() == ["1", "50.0%", "cat", "50.0%", "other"]
+
+
+def test_another_session_is_opened_to_learn_and_the_old_one_kept_if_that_fails(
+    conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = conversation.session
+    assert said(conversation, "the", "/learn on") == "learns from your text, until you quit\n"
+    assert said(conversation, "/cache 500") == "remembers the last 500 tokens, until you quit\n"
+    assert (conversation.learning, conversation.cache, conversation.text) == (True, 500, "the")
+    assert conversation.session is not before
+    before = conversation.session
+    monkeypatch.setattr(Conversation, "_open_session", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        conversation.learn(False)
+    assert conversation.learning
+    assert conversation.session is before
+
+
+def test_statistics(conversation: Conversation) -> None:
+    for line in ("t", "1", "c", "/undo", "c", "1"):
+        said(conversation, line)
+    first, second, third = said(conversation, "/stats").splitlines()
+    # typed: t, c, c; chosen: 1, 1, which each write three characters more for one key
+    assert first.split("saved")[1].split() == "44% 5 pressed where typing it all takes 9".split()
+    assert second.split()[:2] == ["accepted", "67%"]
+    assert third.startswith("milliseconds")
+
+
+def test_statistics_of_nothing(conversation: Conversation) -> None:
+    assert "".join(execute(conversation, "/stats", "")).split()[:3] == ["keys", "saved", "-"]
 
 
 def test_repl_without_a_terminal(
@@ -227,99 +319,3 @@ def test_repl_without_a_terminal(
     monkeypatch.setattr(sys, "stdin", Stdin)
     assert run_command(["repl", str(unigram.path), "-k", "2"]) == 0
     assert capsys.readouterr().out == "the |\n  1 the 40%  2 cat 24%  other 36%\n"
-
-
-# -- in a terminal ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def face(conversation: Conversation) -> Iterator[Callable[[str], str]]:
-    """Send keys to the terminal face; returns what it wrote when it is left."""
-    with create_pipe_input() as keys:
-
-        def play(text: str) -> str:
-            written: list[str] = []
-            keys.send_text(text)
-            TerminalFace(conversation, written.append, input=keys, output=DummyOutput()).run()
-            return "".join(written)
-
-        yield play
-
-
-TAB, ENTER, CTRL_C, CTRL_D, CTRL_G, ESCAPE = "\t", "\r", "\x03", "\x04", "\x07", "\x1b"
-
-
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        ("the" + ENTER, "the"),
-        ("c" + TAB + ENTER, "cat "),
-        ("c" + ESCAPE + "2" + ENTER, "can "),
-        ("c" + ESCAPE + "9" + ENTER, "c"),
-        ("xyz" + TAB + ENTER, "xyz"),
-        (TAB + TAB + "d" + TAB + ENTER, "the the dog "),
-        ("the" + ENTER + "d" + TAB + ENTER, "the dog "),
-        ("the" + ENTER + "drop this" + CTRL_C + "cat" + ENTER, "the cat"),
-        ("the" + ENTER + "cat" + ENTER + "/undo" + ENTER, "the"),
-        ("/quit" + ENTER + "never", ""),
-    ],
-)
-def test_keys(face: Callable[[str], str], conversation: Conversation, keys: str, text: str) -> None:
-    face(keys + ("" if "/quit" in keys else CTRL_D))
-    assert conversation.text == text
-
-
-def test_ctrl_g_lets_the_model_write_on(face: Callable[[str], str], conversation: Conversation) -> None:
-    list(conversation.respond("/set temperature 0"))
-    written = face("the" + CTRL_G + CTRL_D)
-    assert conversation.text == "the" + " the" * 40
-    assert " the" * 40 in written
-
-
-class Screen:
-    """A real terminal with the real program in it."""
-
-    def __init__(self, model: Path) -> None:
-        self.screen = pyte.Screen(130, 24)
-        self.stream = pyte.Stream(self.screen)
-        environment = os.environ | {"TERM": "xterm", "COLUMNS": "130", "LINES": "24"}
-        self.child = pexpect.spawn(
-            sys.executable,
-            ["-m", "lstmlm", "repl", str(model), "-k", "3", "--seed", "1"],
-            env=environment,
-            encoding="utf-8",
-            dimensions=(24, 130),
-            timeout=20,
-        )
-        self.screen.write_process_input = self.child.send  # answers to the program's questions
-
-    def type(self, keys: str, *expected: str) -> None:
-        """Send keys and read until the screen shows all that is expected."""
-        self.child.send(keys)
-        for _ in range(2000):
-            shown = "\n".join(self.screen.display) + "".join(self.screen.display)
-            if all(part in shown for part in expected):
-                return
-            self.stream.feed(self.child.read_nonblocking(4096, timeout=20))
-        pytest.fail(f"{expected} is not shown")
-
-
-def test_a_session_in_a_real_terminal(unigram: LoadedModel) -> None:
-    terminal = Screen(unigram.path)
-    try:
-        terminal.type("", "1 the 40%", "2 cat 24%", "other 20%", "Ctrl-D quits")
-        terminal.type("c", "> c", "1 cat 60%", "2 can 40%")
-        terminal.type(TAB, "> cat ", "1 the 40%")
-        terminal.type("d" + ENTER, "cat d> ", "1 dog 100%")
-        terminal.type("/set temperature 0" + ENTER, "temperature 0.0")
-        terminal.type(CTRL_G, "the the the the")
-        terminal.type("/undo" + ENTER, "\ncat d> ")
-        terminal.type("/reset" + ENTER, "\n> ")
-        terminal.type("/gen 9999999" + ENTER, " the" * 60)
-        terminal.type(CTRL_C, "the> ", "Ctrl-D quits")
-        terminal.type("xyz", "> xyz", "other 100%")
-        terminal.type(CTRL_C + CTRL_D)
-        terminal.child.expect(pexpect.EOF)
-    finally:
-        terminal.child.close()
-    assert (terminal.child.exitstatus, terminal.child.signalstatus) == (0, None)

@@ -209,6 +209,8 @@ class Conversation:
 
     def save(self, file: str) -> Path:
         """Write the text to `file`, which must not exist, or be as this session saved it."""
+        if not file.isprintable():
+            raise UsageError("expected a file name without control characters")
         path = Path(file).expanduser()
         with storage_errors(path):
             if path.is_dir():

@@ -50,6 +50,8 @@ class Editor:
         self.message = ""
         self.scroll = 0
         """Rows of the message that have gone past the top."""
+        self.more = False
+        """Whether there are rows below those that are seen."""
         self.busy = ""
         """The command that is at work."""
         self.coloured = False
@@ -101,11 +103,11 @@ class Editor:
         draft, buffer = self.conversation.draft, self.buffer
         if buffer.text != draft.text:
             self.stop()
-            before, ghost = draft.before, self.ghost
+            before = draft.before
             draft.edit(buffer.text, buffer.cursor_position)
             typed = draft.before.removeprefix(before)
-            self._changed(ghost.typed(typed) if ghost and draft.at_end and len(typed) == 1 else None)
-            self.message = ""
+            follows = self.ghost and draft.at_end and draft.before == before + typed
+            self._changed(self.ghost.typed(typed) if self.ghost and follows else None)
         elif buffer.cursor_position != draft.cursor:
             draft.move(buffer.cursor_position)
             self._changed(None)
@@ -116,6 +118,7 @@ class Editor:
         if (self.buffer.text, self.buffer.cursor_position) != (draft.text, draft.cursor):
             self.buffer.set_document(Document(draft.text, draft.cursor))
         self.ghost, self.choice, self.cycling, self._dismissed = ghost, 0, None, False
+        self.message, self.scroll, self.more = "", 0, False
         self.refresh()
 
     def refresh(self) -> None:
@@ -283,6 +286,10 @@ class Editor:
         self._coloured_text, self.spans = "", []
         self.refresh()
 
+    def help(self) -> None:
+        """The keys; the commands show themselves with the first letter of one."""
+        self.message, self.scroll = KEYS, 0
+
     def page(self, direction: int) -> None:
         """A screen further in the message, if there is one, or else in the text."""
         rows = max(self.app.output.get_size().rows // 2, 1)
@@ -334,7 +341,6 @@ class Editor:
 
     def execute(self, name: str, argument: str = "") -> None:
         self.stop()
-        self.message, self.scroll = "", 0
         if name == "/gen":
             try:
                 self.write_on(tokens(argument))
@@ -358,11 +364,11 @@ class Editor:
             self.busy = ""
 
     def _done(self, name: str, said: str) -> None:
-        self.message = f"{said}\n\n{KEYS}" if name == "/help" else said
         if self.conversation.over:
             self.app.exit()
         else:
             self._changed(None)
+            self.message = said
 
     def _say(self, error: Exception) -> None:
         self.message = str(error) if isinstance(error, LstmlmError) else f"{type(error).__name__}: {error}"

@@ -23,7 +23,7 @@ Esc                    no ghost until the next edit
 Ctrl-G, Ctrl-C         let the model write on; stop it
 Ctrl-_                 undo
 F2                     colour the text by how surprising it is
-/ or Alt-/             a command: / at the beginning of a line, Alt-/ anywhere
+/ or Alt-/             a command (/help lists them): / at the beginning of a line, Alt-/ anywhere
 Ctrl-D, Ctrl-Q         quit"""
 
 
@@ -60,7 +60,7 @@ def key_bindings(editor: Editor) -> KeyBindings:
     bind(text, partial(editor.page, -1), "pageup")
     bind(text, partial(editor.page, 1), "pagedown")
     bind(text, editor.toggle_colours, "f2")
-    bind(text, partial(editor.execute, "/help"), "f1")
+    bind(text, editor.help, "f1")
     bind(line_begins, editor.open_entry, "/")
     bind(text, editor.open_entry, ("escape", "/"))
 

@@ -106,6 +106,8 @@ def _hints(editor: Editor) -> list[tuple[str, str]]:
         return [("Enter", "run"), ("Tab", "complete"), ("Esc", "back")]
     if editor.writing:
         return [("Ctrl-C", "stop")]
+    if editor.more:
+        return [("PgDn", "more"), ("Esc", "close")]
     first = [("→", "accept")] if editor.ghost else []
     return [*first, ("Tab", "take"), ("Ctrl-G", "write on"), ("F1", "help"), ("Ctrl-D", "quit")]
 
@@ -125,7 +127,8 @@ def _message(editor: Editor) -> StyleAndTextTuples:
 def _scrolled(editor: Editor, window: Window) -> int:
     """As far as asked for, but not beyond the end."""
     if info := window.render_info:
-        editor.scroll = min(editor.scroll, max(info.content_height - info.window_height, 0))
+        last = max(info.content_height - info.window_height, 0)
+        editor.scroll, editor.more = min(editor.scroll, last), editor.scroll < last
     return editor.scroll
 
 

@@ -17,6 +17,7 @@ from lstmlm.spelling import ENDS, Typed, is_word_character
 
 _OPENING = "\"'([{\u201c\u2018\u00ab"
 """Marks that begin a word."""
+_LEAST_SHOWN = 0.005
 _LEAST_SHARE = 0.01
 """Of a capital among all that was typed; below it no word of it would be seen."""
 _WATCHED_AMONG = 40
@@ -53,7 +54,7 @@ class Ghost:
         return "".join(self.words)[self.replace :]
 
     def typed(self, character: str) -> Ghost | None:
-        """What is left when a person types its first character; `None` for any other, or when nothing is left."""
+        """What is left when a person types its first character (or none); `None` for another, or when nothing is left."""
         if not self.shown.startswith(character) or len(self.shown) == len(character):
             return None
         replaced = self.replace + len(character)
@@ -92,7 +93,7 @@ def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
     def left() -> float:
         return offering.deadline - (time.perf_counter() - began)
 
-    completion = words(session, text, offering)
+    completion = _worth_showing(words(session, text, offering))
     tokens = len(session.ids)
     watched = tuple((word, probability(session, text, word)) for word in offering.watched)
     ghost = None
@@ -146,11 +147,20 @@ def words(session: Session, text: str, offering: Offering) -> Completion:
     )
 
 
+def _worth_showing(completion: Completion) -> Completion:
+    """Without words that would be shown with 0%: they are seldom words at all."""
+    shown = [candidate for candidate in completion.candidates if candidate.probability >= _LEAST_SHOWN]
+    return _of(completion, shown or completion.candidates[:1])
+
+
+def _of(completion: Completion, candidates: list[Candidate]) -> Completion:
+    other = max(0.0, 1.0 - math.fsum(candidate.probability for candidate in candidates))
+    return replace(completion, candidates=candidates, other_probability=other)
+
+
 def _unbanned(session: Session, text: str, offering: Offering) -> Completion:
     completion = complete(session, text, offering.k + len(offering.banned))
-    kept = [candidate for candidate in completion.candidates if candidate.word not in offering.banned][: offering.k]
-    other = max(0.0, 1.0 - math.fsum(candidate.probability for candidate in kept))
-    return replace(completion, candidates=kept, other_probability=other)
+    return _of(completion, [c for c in completion.candidates if c.word not in offering.banned][: offering.k])
 
 
 def probability(session: Session, text: str, word: str) -> float:
