@@ -11,7 +11,7 @@ from lstmlm.checkpoint import LoadedModel, load_model, save_model
 
 UNIGRAM = {"the": 0.4, "cat": 0.24, "can": 0.16, "dog": 0.1, "<eos>": 0.06, "<unk>": 0.04}
 BIGRAMS = {
-    "the": {"cat": 0.5, "can": 0.3, "dog": 0.2},
+    "the": {"cat": 0.5, "can": 0.4, "dog": 0.1},
     "cat": {"sat": 0.9, "can": 0.1},
     "sat": {"on": 0.8, "<eos>": 0.2},
     "on": {"the": 0.95, "<unk>": 0.05},

@@ -300,7 +300,7 @@ def test_statistics(conversation: Conversation) -> None:
         said(conversation, line)
     first, second, third = said(conversation, "/stats").splitlines()
     # typed: t, c, c; chosen: 1, 1, which each write three characters more for one key
-    assert first.split("saved")[1].split() == "44% 5 pressed where typing it all takes 9".split()
+    assert first.split("saved")[1].split() == ["44%", "5", "pressed", "where", "typing", "it", "all", "takes", "9"]
     assert second.split()[:2] == ["accepted", "67%"]
     assert third.startswith("milliseconds")
 

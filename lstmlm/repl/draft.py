@@ -121,7 +121,7 @@ class Draft:
         step = self._steps[-1]
         end = step.at + len(step.inserted)
         if inserted and not removed and at == end:
-            begins_a_word = step.inserted[-1:].isspace() and not inserted.isspace()
+            begins_a_word = bool(step.inserted.strip()) and step.inserted[-1].isspace() and not inserted.isspace()
             step.inserted += "" if begins_a_word else inserted
             return not begins_a_word
         if inserted or at + len(removed) != end:

@@ -85,6 +85,11 @@ class Editor:
         """Whether the model writes on."""
         return self._pieces is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way that would change what is seen."""
+        return self._answered == self._asked and not self.writing and not self.busy
+
     def run(self) -> None:
         """Until the person leaves; the text is the conversation's."""
         try:

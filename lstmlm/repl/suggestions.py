@@ -100,16 +100,17 @@ def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
     if completion.candidates and (sure := completion.candidates[0].probability) >= offering.ghost:
         first = completion.candidates[0]
         found = [insertion(text, first)]
-        written = text[: len(text) - first.replace]
-        while len(found) < offering.ghost_words and left() > 0:
-            sure *= _space_follows(session, written + "".join(found))
-            following = words(session, written + "".join(found) + " ", replace(offering, k=1, deadline=left()))
-            if not following.candidates or (sure := sure * following.candidates[0].probability) < offering.ghost:
+        typed = len(found[0]) == first.replace  # all of it, so that it is no part of what is shown
+        written = text[: len(text) - first.replace] + found[0]
+        while len(found) - typed < offering.ghost_words and left() > 0:
+            sure *= _space_follows(session, written)
+            following = words(session, written + " ", replace(offering, k=1)).candidates
+            if not following or (sure := sure * following[0].probability) < offering.ghost:
                 break
-            found.append(" " + following.candidates[0].insert)
+            found.append(" " + following[0].insert)
+            written += found[-1]
         ghost = Ghost(tuple(found), first.replace)
-        if len(found[0]) == first.replace:  # the word is typed already
-            ghost = ghost.after_first()
+        ghost = ghost.after_first() if typed else ghost
     return Suggestion(completion, ghost, watched, tokens)
 
 

@@ -1,0 +1,319 @@
+"""The editor with injected keys: what each does to the text, to the ghost and to the bar."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import conversing
+import pytest
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.repl.conversation import Conversation
+from lstmlm.repl.document import row_starts
+from lstmlm.repl.drawing import candidate_bar, harmless, styled
+from lstmlm.repl.editor import Editor
+from lstmlm.repl.screen import status
+from lstmlm.repl.suggestions import Offering
+
+TAB, SHIFT_TAB, ENTER, BACKSPACE, ESCAPE = "\t", "\x1b[Z", "\r", "\x7f", "\x1b"
+CTRL_C, CTRL_D, CTRL_E, CTRL_G, CTRL_Q, UNDO = "\x03", "\x04", "\x05", "\x07", "\x11", "\x1f"
+RIGHT, LEFT, UP, DOWN, HOME, END = "\x1b[C", "\x1b[D", "\x1b[A", "\x1b[B", "\x1b[H", "\x1b[F"
+CTRL_RIGHT, CTRL_UP, CTRL_DOWN, F1, F2 = "\x1b[1;5C", "\x1b[1;5A", "\x1b[1;5B", "\x1bOP", "\x1bOQ"
+PATIENCE = 20
+
+
+@pytest.fixture(scope="module")
+def bigram(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return conversing.bigram_model(tmp_path_factory.mktemp("bigram") / "bigram")
+
+
+class Player:
+    """A person at an editor, which runs in a thread of its own."""
+
+    def __init__(self, editor: Editor, keys: PipeInput) -> None:
+        self.editor, self.send = editor, keys.send_text
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.editor.run()
+        except BaseException as error:
+            self._failure.append(error)
+
+    def __call__(self, keys: str, text: str | None = None, ghost: str | None = None) -> None:
+        """Press keys and wait until the text and the ghost are these, and nothing is under way."""
+        self.send(keys)
+        self.until(lambda: self.editor.settled and text in (None, self.text) and ghost in (None, self.ghost))
+
+    def until(self, reached: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not reached():
+            state = (self.text, self.ghost, self.editor.message, self._failure)
+            assert time.monotonic() < end and self._thread.is_alive(), state  # noqa: PT018
+            time.sleep(0.002)
+
+    def leave(self, key: str = CTRL_D) -> None:
+        self.send(key)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        assert not self._failure
+
+    @property
+    def text(self) -> str:
+        return self.editor.conversation.text
+
+    @property
+    def ghost(self) -> str:
+        return self.editor.ghost.shown if self.editor.ghost else ""
+
+    @property
+    def bar(self) -> str:
+        shown = candidate_bar(self.editor.cycling or self.editor.suggestion, 80, self.editor.choice)
+        return "".join(f"[{text}]" if "chosen" in style else text for style, text, *_ in shown)
+
+    @property
+    def status(self) -> str:
+        return "".join(text for _, text, *_ in status(self.editor, 90))
+
+
+@pytest.fixture
+def play(bigram: LoadedModel) -> Iterator[Player]:
+    conversation = Conversation(bigram, offering=Offering(k=3), seed=1)
+    with create_pipe_input() as keys:
+        player = Player(Editor(conversation, input=keys, output=DummyOutput()), keys)
+        yield player
+        player.leave()
+
+
+def test_a_ghost_is_accepted_whole_or_word_by_word(play: Player) -> None:
+    play("the ", "the ", "cat sat on")  # .5 x .9 x .8 = .36
+    play(CTRL_RIGHT, "the cat", " sat on the")
+    play(ESCAPE + "f", "the cat sat", " on the cat")
+    play(" on", "the cat sat on", " the cat sat")
+    play(RIGHT, "the cat sat on the cat sat", " on the cat")
+    play(UNDO, "the cat sat on", " the cat sat")
+    play(UNDO, "the cat sat", " on the cat")
+    play(UNDO, "the cat", " sat on the")
+    play(END, "the cat sat on the", " cat sat on")
+    play(UNDO, "the cat", " sat on the")
+    play(CTRL_E, "the cat sat on the")
+
+
+def test_without_a_ghost_the_same_keys_move(play: Player) -> None:
+    play("the sat", "the sat", " on the cat")
+    play(HOME, ghost="")
+    play(RIGHT + "n", "tnhe sat", "")
+    play(END + ".", "tnhe sat.", "")
+
+
+def test_a_ghost_needs_confidence(play: Player) -> None:
+    play("dog ", "dog ", "the")  # .4, then .2
+    assert play.bar == "1 the 40%   2 cat 24%   3 can 16%   other 20%"
+    play(ESCAPE + "/set ghost 0.5" + ENTER, ghost="")
+    play("c", "dog c", "at sat")  # .6 x .9
+    play(BACKSPACE, "dog ", "")
+    play(ESCAPE + "/set ghost 0.1" + ENTER, ghost="the cat sat")
+    play(ESCAPE + "/set ghost_words 1" + ENTER, ghost="the")
+
+
+def test_typing_along_a_ghost_keeps_its_tail_and_backspace_brings_it_back(play: Player) -> None:
+    play("the ", ghost="cat sat on")
+    seen: list[str] = []
+    play.editor.app.after_render += lambda _: seen.append(play.ghost)
+    play("c", "the c", "at sat on the"[:-4])
+    play("a", "the ca")
+    play("t", "the cat", " sat on the")
+    assert "" not in seen  # it never flickered
+    play("x", "the catx", "")
+    play(BACKSPACE, "the cat", " sat on the")
+    play(BACKSPACE, "the ca")
+
+
+def test_words_are_taken_by_number_and_in_turn(play: Player) -> None:
+    play("the c", "the c")
+    play(ESCAPE + "2", "the can ", "the")
+    play(UNDO, "the c")
+    play(ESCAPE + "9", "the c")
+    play(TAB, "the cat ", "sat on the")
+    assert play.bar == "1 [cat] 56%   2 can 44%   other 0%"
+    play(TAB, "the can ", "the")
+    assert play.bar == "1 cat 56%   2 [can] 44%   other 0%"
+    play(TAB, "the cat ")
+    play(SHIFT_TAB, "the can ")
+    play(ESCAPE + "1", "the cat ")
+    assert play.bar == "1 sat 90%   2 can 10%   other 0%"
+    play(TAB + TAB, "the cat can ")
+    play(ESCAPE, "the cat ", "")
+    play(TAB + TAB + " ", "the cat can ", "the")  # the space stands there already; now the next words are listed
+    assert play.bar == "1 the 40%   2 cat 24%   3 can 16%   other 20%"
+    play(UNDO, "the cat ")
+    play(SHIFT_TAB, "the cat can ")
+    play(TAB, "the cat sat ")
+
+
+def test_a_key_that_takes_a_word_takes_that_of_the_text_as_it_is(play: Player) -> None:
+    play("c" + TAB + "d" + TAB + "c" + ESCAPE + "2", "cat dog can ")  # faster than any list is drawn
+
+
+def test_other_ghosts(play: Player) -> None:
+    play("the ", ghost="cat sat on")
+    play(CTRL_DOWN, ghost="can")
+    assert play.bar == "1 cat 50%   2 [can] 40%   3 dog 10%   other 0%"
+    play(CTRL_DOWN, ghost="dog")
+    play(CTRL_DOWN, ghost="cat sat on")
+    play(CTRL_UP, ghost="dog")
+    play(RIGHT, "the dog")
+
+
+def test_escape_is_quick_and_holds_until_the_next_edit(play: Player) -> None:
+    play("the ", ghost="cat sat on")
+    play(ESCAPE, ghost="")
+    assert play.bar.startswith("1 cat 50%")
+    play("c", "the c", "at sat on")
+
+
+def test_the_model_writes_on_until_it_is_stopped(play: Player) -> None:
+    play(ESCAPE + "/set temperature 0" + ENTER)
+    play("the" + CTRL_G, "the" + " cat sat on the" * 10)
+    play(UNDO, "the")
+    play(ESCAPE + "/gen 4" + ENTER, "the cat sat on the")
+    play.send(ESCAPE + "/gen 1000000" + ENTER)
+    play.until(lambda: len(play.text) > 200)
+    assert "writing" in play.status
+    assert "Ctrl-C stop" in play.status
+    play(CTRL_C)
+    kept = play.text
+    play("!", kept + "!")
+    play.send(CTRL_G)
+    play.until(lambda: len(play.text) > len(kept) + 20)
+    play.send("?")  # whoever types on has seen enough
+    play.until(lambda: not play.editor.writing)
+    assert play.text.endswith("?")
+    play(UNDO + UNDO, kept + "!")
+    play(UNDO + UNDO, "the cat sat on the")
+
+
+def test_ctrl_c_loses_nothing(play: Player) -> None:
+    play("the cat" + CTRL_C, "the cat")
+    play.until(lambda: "Ctrl-D quits" in play.editor.message)
+    play(" ", "the cat ")
+    assert not play.editor.message
+    play(ESCAPE + "/set k" + CTRL_C + "sat", "the cat sat")
+
+
+def test_colours(play: Player) -> None:
+    play("the cat" + F2)
+    play.until(lambda: len(play.editor.spans) == 2)
+    assert play.editor.spans == [(0, 3, "class:surprise.0"), (4, 7, "class:surprise.0")]
+    play(" dog")  # after "cat" next to impossible
+    play.until(lambda: play.editor.spans[2:] == [(8, 11, "class:surprise.4")])
+    play(F2)
+    play.until(lambda: not play.editor.spans)
+
+
+def test_commands_have_a_line_of_their_own(play: Player) -> None:
+    play("/top 1" + ENTER)
+    play.until(lambda: "40.0%  the" in play.editor.message)
+    play("the" + ENTER + "/le" + TAB + "o" + TAB + ENTER, "the\n")
+    play.until(lambda: "learning" in play.status)
+    play("/cache 500" + ENTER)
+    play.until(lambda: "cache 500" in play.status)
+    play("/" + BACKSPACE + "/" + ESCAPE)
+    play.until(lambda: play.editor.app.layout.has_focus(play.editor.buffer) and not play.editor.entry.text)
+    play("cat", "the\ncat")
+    play("/" + ENTER + "/usr/bin" + ENTER, "the\ncat/\n/usr/bin\n")
+    play("/nothing" + ENTER)
+    play.until(lambda: play.editor.message == "there is no command /nothing; /help lists them")
+    play("/undo" + ENTER, "the\ncat/\n")
+    drawn = play.editor.app.render_counter
+    play("/")
+    play.until(lambda: play.editor.entry.text and play.editor.app.render_counter > drawn + 1)
+    play(UP + ENTER, "the\ncat/")  # the history of commands
+
+
+def test_banned_words_are_neither_listed_nor_ghosts(play: Player) -> None:
+    play("the ", ghost="cat sat on")
+    play(ESCAPE + "/ban cat" + ENTER, ghost="can")
+    assert play.bar == "1 can 40%   2 dog 10%   other 50%"
+    play("ca", "the ca", "n")
+    play(ESCAPE + "/unban cat" + ENTER, ghost="t sat on")
+
+
+def test_the_statistics_of_a_session(play: Player) -> None:
+    play("the ", ghost="cat sat on")
+    play(RIGHT, "the cat sat on", " the cat sat")
+    play(ESCAPE + "/stats" + ENTER)
+    play.until(lambda: "keys saved" in play.editor.message)
+    # t h e space right: 5 keys for 14 characters
+    assert play.editor.message.split()[:5] == ["keys", "saved", "64%", "5", "pressed"]
+
+
+def test_the_rows_of_the_screen(play: Player) -> None:
+    play("the" + ENTER + "cat sat" + ENTER + "on" + UP + "x", "the\ncaxt sat\non", "")
+    play(UP + UP + LEFT + "y", "thye\ncaxt sat\non")
+    play(DOWN + DOWN + DOWN + END, ghost=" the cat sat")
+
+
+def test_help_is_a_key(play: Player) -> None:
+    play(F1)
+    play.until(lambda: "Ctrl-Right, Alt-F" in play.editor.message)
+    play("a", "a")
+    assert not play.editor.message
+
+
+def test_a_long_paste_is_one_step(play: Player) -> None:
+    text = "the cat sat on\r\n" * 3000
+    play("\x1b[200~" + text + "\x1b[201~", text.replace("\r\n", "\n"))
+    play(UNDO, "")
+
+
+@pytest.mark.parametrize("key", [CTRL_Q, ESCAPE + "/quit" + ENTER])
+def test_ways_to_leave(bigram: LoadedModel, key: str) -> None:
+    conversation = Conversation(bigram)
+    with create_pipe_input() as keys:
+        player = Player(Editor(conversation, input=keys, output=DummyOutput()), keys)
+        player("the cat", "the cat")
+        player.leave(key)
+    assert conversation.text == "the cat"
+    assert conversation.over
+
+
+def test_a_model_that_fails_leaves_the_text_in_reach(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play.editor.conversation, "suggest", lambda before: 1 / 0)
+    play.send("the ")
+    play.until(lambda: play.editor.message.startswith("ZeroDivisionError"))
+    monkeypatch.undo()
+    play("c", "the c", "at sat on")
+
+
+# -- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def test_words_are_kept_whole_at_the_edge() -> None:
+    assert row_starts("the cat sat on it", 8) == [0, 8, 15]
+    assert row_starts("the cat    sat", 8) == [0, 11]  # white space hangs over the edge
+    assert row_starts("abcdefghij", 5) == [0, 4, 8]
+    assert row_starts("a\n\nb", 5) == [0, 2, 3]
+    assert row_starts("猫猫猫", 5) == [0, 2]  # two columns each
+    assert row_starts("ab", 1) == [0, 1]
+
+
+def test_a_bar_ends_where_the_screen_does(bigram: LoadedModel) -> None:
+    suggestion = Conversation(bigram, offering=Offering(k=3)).suggest("the ")
+    rows = ["".join(text for _, text, *_ in candidate_bar(suggestion, width)) for width in (80, 30, 20, 5)]
+    assert rows == ["1 cat 50%   2 can 40%   3 dog 10%   other 0%", "1 cat 50%   2 can 40%", "1 cat 50%", "1 cat 50%"]
+
+
+def test_nothing_in_a_text_acts_on_the_terminal() -> None:
+    assert harmless("a\x1b[2J\x9b\u202e\udcff\tbé") == "a␛[2J\ufffd\ufffd\ufffd bé"
+
+
+def test_styles_are_cut_where_they_overlap() -> None:
+    spans = [(2, 4, "a"), (3, 6, "b"), (8, 9, "c")]
+    assert styled("123456", 1, spans) == [("", "1"), ("a", "2"), ("a", "3"), ("b", "45"), ("", "6")]
