@@ -28,9 +28,11 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
 
     sampling = SamplingConfig(temperature=temperature, top_p=0.95)
     conversation = Conversation(load_model(model), offering=Offering(k=k), sampling=sampling, seed=seed)
-    if _can_edit():
-        from lstmlm.repl.editor import Editor
+    on_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    if on_terminal:
+        from lstmlm.repl.editor import Editor, can_move_cursor
 
+    if on_terminal and can_move_cursor():
         Editor(conversation).run()
         if conversation.text:
             write(safe(conversation.text.removesuffix("\n")) + "\n")
@@ -41,12 +43,3 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
         if sys.stdin is not None and sys.stdin.isatty():
             say("a line is answered with the next words; /help lists the commands")
         run_lines(conversation, stdin_lines(), lambda piece: write(safe(piece)))
-
-
-def _can_edit() -> bool:
-    """Whether both ends are a terminal that can move its cursor."""
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-        return False
-    from prompt_toolkit.utils import is_dumb_terminal
-
-    return not is_dumb_terminal()

@@ -18,6 +18,7 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
+from prompt_toolkit.utils import is_dumb_terminal
 
 from lstmlm.errors import LstmlmError
 from lstmlm.repl.commands import COMMANDS, completions, execute, parsed, tokens
@@ -33,6 +34,11 @@ _PATIENCE = 0.5
 _ESCAPE = 0.05
 """Seconds after which Esc is a key of its own and not the beginning of another."""
 T = TypeVar("T")
+
+
+def can_move_cursor() -> bool:
+    """Whether the terminal is one to draw on (`TERM` is not `dumb`)."""
+    return not is_dumb_terminal()
 
 
 class Editor:

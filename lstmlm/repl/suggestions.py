@@ -9,11 +9,9 @@ import math
 import time
 from dataclasses import dataclass, replace
 
-import torch
-
 from lstmlm.completion import Candidate, Completion, complete
 from lstmlm.generation import Session
-from lstmlm.spelling import ENDS, Typed, is_word_character
+from lstmlm.spelling import ENDS, is_word_character
 
 _OPENING = "\"'([{\u201c\u2018\u00ab"
 """Marks that begin a word."""
@@ -121,14 +119,14 @@ def words(session: Session, text: str, offering: Offering) -> Completion:
     capital = cut.word[:1].upper() + cut.word[1:]
     if not offering.smart_case or not cut.word.islower() or len(capital) != len(cut.word):
         return _unbanned(session, text, offering)
-    stem = text[: len(text) - len(cut.word)]
-    variants = [(text, cut), (stem + capital, session.spelling.cut(stem + capital))]
-    if variants[0][1].pending == variants[1][1].pending:  # the model knows no capitals
+    normalize = session.tokenizer.normalize
+    if normalize(capital) == normalize(cut.word):  # the model knows no capitals
         return _unbanned(session, text, offering)
-    masses = [spelled(session, variant) for _, variant in variants]
+    variants = (text, text[: len(text) - len(cut.word)] + capital)
+    masses = [spelled(session, variant) for variant in variants]
     found = [
         (_unbanned(session, variant, offering), mass / math.fsum(masses))
-        for (variant, _), mass in zip(variants, masses, strict=True)
+        for variant, mass in zip(variants, masses, strict=True)
         if mass > _LEAST_SHARE * math.fsum(masses)
     ]
     candidates = [
@@ -166,22 +164,24 @@ def _unbanned(session: Session, text: str, offering: Offering) -> Completion:
 
 def probability(session: Session, text: str, word: str) -> float:
     """p(`word` comes next | text); 0 if it does not begin as typed, or is none of the likely words that begin like it."""
-    cut = session.spelling.cut(text)
-    if not word.startswith(cut.word):
+    typed = session.spelling.cut(text).word
+    if not word.startswith(typed):
         return 0.0
-    whole = text[: len(text) - len(cut.word)] + word
-    ends = (c.probability for c in complete(session, whole, _WATCHED_AMONG).candidates if c.word == word)
-    return next(ends, 0.0) * spelled(session, session.spelling.cut(whole)) / spelled(session, cut)
+    whole = text[: len(text) - len(typed)] + word
+    ends = [c.probability for c in complete(session, whole, _WATCHED_AMONG).candidates if c.word == word]
+    return ends[0] * spelled(session, whole) / spelled(session, text) if ends else 0.0
 
 
-def spelled(session: Session, cut: Typed) -> float:
-    """p(text goes on with what was typed | what stands before it), over all spellings in view."""
-    if not cut.pending:
+def spelled(session: Session, text: str) -> float:
+    """p(the text goes on as it does since its last white space | what stands before that), over all spellings in view."""
+    start = len(text) - len(session.spelling.cut(text).typed)
+    start -= session.tokenizer.kind == "bpe" and text[:start].endswith(" ")  # which is a part of the token
+    pending = session.tokenizer.normalize(text[start:]).encode()
+    if not pending:
         return 1.0
-    session.read_text(cut.context)
-    probabilities_V = session.next_logits().double().softmax(-1)
-    at_once = float(probabilities_V[torch.from_numpy(session.spelling.extending(cut.pending))].sum())
-    return at_once + math.fsum(math.exp(mass) for tokens, mass in session.covers(cut.pending) if len(tokens) > 1)
+    session.read_text(text[:start])
+    in_parts = (math.exp(mass) for tokens, mass in session.covers(pending) if len(tokens) > 1)
+    return _begins(session, pending) + math.fsum(in_parts)
 
 
 def _space_follows(session: Session, text: str) -> float:
@@ -189,9 +189,19 @@ def _space_follows(session: Session, text: str) -> float:
     if session.tokenizer.kind == "word":  # its words are what stands between spaces
         return 1.0
     session.read_text(text)
+    return min(_begins(session, b" ") / max(_ends(session), 1e-9), 1.0)
+
+
+def _begins(session: Session, prefix: bytes) -> float:
+    """p(the next token begins with `prefix`)."""
     probabilities_V = session.next_logits().double().softmax(-1).numpy()
-    ends = float(probabilities_V[session.spelling.roles_V == ENDS].sum())
-    return float(probabilities_V[session.spelling.extending(b" ")].sum()) / ends if ends else 0.0
+    return float(probabilities_V[session.spelling.extending(prefix)].sum())
+
+
+def _ends(session: Session) -> float:
+    """p(the next token ends a word)."""
+    probabilities_V = session.next_logits().double().softmax(-1).numpy()
+    return float(probabilities_V[session.spelling.roles_V == ENDS].sum())
 
 
 def insertion(text: str, candidate: Candidate) -> str:
