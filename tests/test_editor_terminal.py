@@ -102,7 +102,7 @@ def test_a_session(terminal: Terminal) -> None:
     terminal.type(ESCAPE + "/learn off" + ENTER, "learns nothing from your text", "demo  temperature...")
     terminal.type(ESCAPE + "/watch sat dog" + ENTER, "watching  sat 90.00%  dog 0.00%")
     terminal.type(ESCAPE + "/watch" + ENTER, "watching no word")
-    terminal.type(ESCAPE + "/set temperature 0" + ENTER, "k 3  ghost 0.3...", "demo  temperature 0  2 tokens...")
+    terminal.type(ESCAPE + "/set temperature 0" + ENTER, "temperature           0.0", "demo  temperature 0  2 tokens...")
     terminal.type(ESCAPE + "/gen 9999999" + ENTER, "sat on the cat sat on the cat...", "demo  writing...")
     terminal.type(CTRL_C, "demo  temperature 0...")
     terminal.type(UNDO, "the cat sat on the", "1 sat 90%   2 can 10%   other 0%")

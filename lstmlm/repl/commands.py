@@ -60,17 +60,23 @@ def completions(conversation: Conversation, line: str) -> list[str]:
     return [f"{name} {value}" for value in values if value.startswith(argument)]
 
 
+def usages(beginning: str = "/") -> str:
+    """A line on each command that begins so."""
+    found = [command for command in COMMANDS.values() if command.name.startswith(beginning)]
+    width = max((len(command.usage) for command in found), default=0)
+    return "\n".join(f"{command.usage:<{width}}  {command.help}" for command in found)
+
+
 def _help(conversation: Conversation, argument: str) -> str:
-    width = max(len(command.usage) for command in COMMANDS.values())
-    rows = [f"{command.usage:<{width}}  {command.help}" for command in COMMANDS.values()]
-    return "\n".join([*rows, f"Settings: {', '.join(conversation.settings())}"])
+    return usages()
 
 
 def _set(conversation: Conversation, argument: str) -> str:
     name, _, value = argument.partition(" ")
     if name:
         conversation.set(name, value.strip())
-    return "  ".join(f"{name} {_shown(value)}" for name, value in conversation.settings().items())
+    settings = conversation.settings()
+    return "\n".join(f"{known:<20}  {_shown(settings[known])}" for known in ([name] if name else settings))
 
 
 def _shown(value: object) -> str:

@@ -31,7 +31,7 @@ STYLE = Style.from_dict(
         "status": "ansibrightblack",
         "on": "ansiyellow",
         "key": "bold",
-        "command": "bold",
+        "head": "bold",
         "selected": "reverse",
         # legible on dark and on light; bold and underlined where there are no colours
         "surprise.0": "#5f8787",

@@ -304,7 +304,7 @@ class Editor:
     def page(self, direction: int) -> None:
         """A screen further in the message, if there is one, or else in the text."""
         rows = max(self.app.output.get_size().rows // 2, 1)
-        if self.message:
+        if self.message or self.app.layout.has_focus(self.entry):
             self.scroll = max(self.scroll + direction * rows, 0)
         else:
             self.document.vertical(direction * rows)
@@ -322,7 +322,7 @@ class Editor:
 
     def open_entry(self) -> None:
         """The line for commands."""
-        self.entry.text, self.entry.cursor_position = "/", 1
+        self.entry.document, self.scroll = Document("/"), 0
         self.app.layout.focus(self.entry)
 
     def close_entry(self) -> None:

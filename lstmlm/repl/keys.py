@@ -23,7 +23,7 @@ Esc                    no ghost until the next edit
 Ctrl-G, Ctrl-C         let the model write on; stop it
 Ctrl-_                 undo
 F2                     colour the text by how surprising it is
-/ or Alt-/             a command (/help lists them): / at the beginning of a line, Alt-/ anywhere
+/, Alt-/               a command: / at the beginning of a line, Alt-/ anywhere
 Ctrl-D, Ctrl-Q         quit"""
 
 
@@ -57,8 +57,8 @@ def key_bindings(editor: Editor) -> KeyBindings:
     bind(text, partial(editor.buffer.insert_text, "\n"), "enter")
     bind(text, partial(editor.document.vertical, -1), "up")
     bind(text, partial(editor.document.vertical, 1), "down")
-    bind(text, partial(editor.page, -1), "pageup")
-    bind(text, partial(editor.page, 1), "pagedown")
+    bind(text | entry, partial(editor.page, -1), "pageup")
+    bind(text | entry, partial(editor.page, 1), "pagedown")
     bind(text, editor.toggle_colours, "f2")
     bind(text, editor.help, "f1")
     bind(line_begins, editor.open_entry, "/")

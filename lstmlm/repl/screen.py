@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import get_app
@@ -14,7 +15,8 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import BaseStyle, DynamicStyle, merge_styles
 from prompt_toolkit.utils import get_cwidth
 
-from lstmlm.repl.commands import COMMANDS
+from lstmlm.repl.commands import usages
+from lstmlm.repl.document import row_starts
 from lstmlm.repl.drawing import (
     STYLE,
     WITHOUT_COLOURS,
@@ -50,11 +52,10 @@ def layout(editor: Editor) -> Layout:
             ConditionalContainer(Window(BufferControl(editor.entry), height=1), commanding),
             ConditionalContainer(_row(lambda: watched_words(editor.suggestion, _width())), watching),
             ConditionalContainer(_row(lambda: surprise_legend(_width())), Condition(lambda: editor.coloured)),
-            ConditionalContainer(_gap(), saying),
+            ConditionalContainer(_gap(), saying & ~commanding),
             ConditionalContainer(
                 Window(
                     FormattedTextControl(lambda: _message(editor)),
-                    wrap_lines=True,
                     dont_extend_height=True,
                     get_vertical_scroll=lambda window: _scrolled(editor, window),
                 ),
@@ -113,15 +114,16 @@ def _hints(editor: Editor) -> list[tuple[str, str]]:
 
 
 def _message(editor: Editor) -> StyleAndTextTuples:
-    if not editor.app.layout.has_focus(editor.entry):
-        return [("", "\n".join(map(harmless, editor.message.split("\n"))))]
-    name = editor.entry.text.partition(" ")[0]
-    found = [command for command in COMMANDS.values() if command.name.startswith(name)]
-    wide = max((len(command.usage) for command in found), default=0)
+    """What was said, or while a command is typed, the commands that begin so."""
+    said = editor.message
+    if editor.app.layout.has_focus(editor.entry):
+        said = usages(editor.entry.text.partition(" ")[0]) or "Enter writes this line into the text"
+    starts = [*row_starts(said, _width() + 1), len(said)]
     rows: StyleAndTextTuples = []
-    for command in found:
-        rows += [("class:command", f"{command.usage:<{wide}}  "), ("class:status", f"{command.help}\n")]
-    return rows or [("class:status", "Enter writes this line into the text")]
+    for start, end in pairwise(starts):
+        head, gap, rest = said[start:end].removesuffix("\n").partition("  ")
+        rows += [("class:head" if head and rest else "", harmless(head)), ("class:rest", harmless(gap + rest)), ("", "\n")]
+    return rows[:-1]
 
 
 def _scrolled(editor: Editor, window: Window) -> int:
