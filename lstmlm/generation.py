@@ -1,96 +1,26 @@
 """A session with a model: read a text, look at what comes next, go back, let it write.
 
-T time, B batch, V vocabulary, H hidden, L layers
+V vocabulary
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lstmlm import sampling
-from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import SamplingConfig
 from lstmlm.errors import UsageError
-from lstmlm.model import State
-from lstmlm.runtime import one_thread
-from lstmlm.spelling import Spelling
+from lstmlm.reader import Reader
 from lstmlm.tokenizer import StreamDecoder
 
-_READ_AT_ONCE = 512
-_KEPT_SNAPSHOTS = 256
-_COVERS = 64
-"""Spellings of an unfinished word that are kept in view."""
 _LONGEST_RESPELLED = 200
 """Bytes; a longer "word" is read as the tokenizer spells it."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """All that the model remembers of the first `length` tokens."""
-
-    length: int
-    state_LBH: State
-    hidden_H: Tensor
-    """The top layer's output, from which the next token is predicted."""
-
-
-class Session:
-    """One text in progress. The recurrent state is kept at recent places, so going back costs little."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
-        self.spelling = Spelling(loaded.tokenizer)
-        self.ids: list[int] = []
-        self._start = self._advance(Snapshot(-1, self.model.initial_state(1), torch.empty(0)), [self.tokenizer.eos])
-        self._snapshots = deque([self._start], maxlen=_KEPT_SNAPSHOTS)
-
-    @property
-    def now(self) -> Snapshot:
-        """Where the model stands after the text so far."""
-        return self._snapshots[-1]
-
-    def read(self, ids: Sequence[int]) -> None:
-        """Make the text so far exactly `ids`; only what differs from the text before is read."""
-        common = next((place for place, (old, new) in enumerate(zip(self.ids, ids, strict=False)) if old != new), None)
-        common = min(len(self.ids), len(ids)) if common is None else common
-        while self._snapshots and self.now.length > common:
-            self._snapshots.pop()
-        if not self._snapshots:
-            self._snapshots.append(self._start)
-        self.ids = list(ids)
-        if rest := self.ids[self.now.length :]:
-            self._snapshots.append(self._advance(self.now, rest))
-
-    def read_text(self, text: str) -> None:
-        """Make the text so far exactly `text`."""
-        self.read(self.tokenizer.encode(text))
-
-    def step(self, token: int) -> None:
-        """Go on by one token."""
-        self.ids.append(token)
-        self._snapshots.append(self._advance(self.now, [token]))
-
-    @torch.inference_mode()
-    def next_logits(self) -> Tensor:
-        """The logits of the next token, float32 [V], on the CPU."""
-        return self.model.logits(self.now.hidden_H).float().cpu()
-
-    @torch.inference_mode()
-    def _advance(self, start: Snapshot, ids: Sequence[int]) -> Snapshot:
-        state = start.state_LBH
-        for first in range(0, len(ids), _READ_AT_ONCE):
-            part_T = torch.tensor(ids[first : first + _READ_AT_ONCE], device=self.model.device)
-            with one_thread():
-                hidden_TBH, state = self.model(part_T[:, None], state)
-        return Snapshot(start.length + len(ids), state, hidden_TBH[-1, 0])
+class Session(Reader):
+    """One text in progress, which the model can go on with."""
 
     def write(
         self,
@@ -159,37 +89,6 @@ class Session:
         text = "".join(map(decoder.push, tokens))[len(cut.pending.decode()) :]
         goes_beyond = sum(len(self.tokenizer.spelling(token)) for token in tokens) > len(cut.pending)
         return text, int(goes_beyond)  # also where it is not yet a whole character
-
-    @torch.inference_mode()
-    def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
-        """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
-
-        The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
-        """
-        found: list[tuple[tuple[int, ...], float]] = []
-        open_paths: list[tuple[tuple[int, ...], float, bytes]] = [((), 0.0, pending)]
-        state, hidden_BH = self.now.state_LBH, self.now.hidden_H[None]
-        while open_paths:
-            log_probabilities_BV = self.model.logits(hidden_BH).double().log_softmax(-1).cpu()
-            grown = []
-            for row, (path, so_far, rest) in enumerate(open_paths):
-                log_probabilities_V = log_probabilities_BV[row]
-                beyond = torch.from_numpy(self.spelling.extending(rest))
-                for token in beyond[log_probabilities_V[beyond].topk(min(_COVERS, len(beyond))).indices].tolist():
-                    found.append(((*path, token), so_far + float(log_probabilities_V[token])))
-                for token in self.spelling.within(rest):
-                    left = rest[len(self.tokenizer.spelling(token)) :]
-                    grown.append((row, (*path, token), so_far + float(log_probabilities_V[token]), left))
-            found = sorted(found, key=lambda cover: -cover[1])[:_COVERS]
-            worst = found[-1][1] if len(found) == _COVERS else -math.inf
-            grown = sorted((entry for entry in grown if entry[2] > worst), key=lambda entry: -entry[2])[:_COVERS]
-            open_paths = [(path, so_far, left) for _, path, so_far, left in grown]
-            if grown:
-                rows = torch.tensor([row for row, *_ in grown], device=self.model.device)
-                last = torch.tensor([[path[-1] for _, path, _, _ in grown]], device=self.model.device)
-                hidden_TBH, state = self.model(last, tuple(part_LBH[:, rows] for part_LBH in state))
-                hidden_BH = hidden_TBH[0]
-        return found
 
 
 def check_seed(seed: int | None) -> None:

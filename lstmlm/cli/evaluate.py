@@ -46,7 +46,8 @@ def eval_command(
     """
     from lstmlm.config import CorpusConfig, updated
     from lstmlm.corpus import open_corpus, open_texts
-    from lstmlm.evaluation import evaluate, load_any, trained_on, trained_sha256
+    from lstmlm.evaluation import evaluate, trained_on, trained_sha256
+    from lstmlm.predictor import load_any
     from lstmlm.report.terminal import evaluation_report
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
