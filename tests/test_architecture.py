@@ -33,6 +33,7 @@ ROOMS = (
     "ngram",
     "adaptation",
     "generation",
+    "beam",
     "completion",
     "evaluation",
     "tuning",
