@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from test_cli import command, piped, refused
 
+from lstmlm import config
 from lstmlm.checkpoint import load_model
 from lstmlm.cli.main import run as run_command
 from lstmlm.config import SamplingConfig
@@ -135,7 +137,8 @@ def test_a_line_that_is_not_utf8_ends_the_session(model: str, capsys: Out, monke
 def process(model: str) -> Iterator[subprocess.Popen[str]]:
     arguments = [sys.executable, "-m", "lstmlm", "generate", model, "-", "--max-tokens", "3", "--seed", "1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(arguments, text=True, **pipes) as process:  # type: ignore[call-overload]
+    here = os.environ | {"PYTHONPATH": str(Path(config.__file__).parents[1])}
+    with subprocess.Popen(arguments, text=True, env=here, **pipes) as process:  # type: ignore[call-overload]
         yield process
 
 
