@@ -310,10 +310,11 @@ class SamplingConfig:
     eta_cutoff: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("repetition_penalty", "top_p", "typical_p"):
-            _positive(name, getattr(self, name))
-        for name in ("top_p", "min_p", "typical_p"):
-            _between(name, getattr(self, name), 0, 1)
+        _positive("repetition_penalty", self.repetition_penalty)
+        for name in ("top_p", "typical_p"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected a number above 0 and up to 1")
+        _between("min_p", self.min_p, 0, 1)
         for name in ("frequency_penalty", "presence_penalty"):
             _between(name, getattr(self, name), -2, 2)
         for name in ("no_repeat_ngram_size", "top_k"):
