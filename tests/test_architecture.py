@@ -36,6 +36,7 @@ ROOMS = (
     "lookahead",
     "reader",
     "generation",
+    "beam",
     "wordsearch",
     "completion",
     "evaluation",
