@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmlm.checkpoint import LoadedModel
+from lstmlm.config import UNITS
 from lstmlm.corpus.reading import into_documents, split_lines
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session
@@ -23,12 +24,11 @@ from lstmlm.scoring import score_segments
 from lstmlm.token_store import id_type
 from lstmlm.tokenizer import Tokenizer
 
-UNITS = ("token", "word", "line")
 Span = tuple[int, int]
 """Characters of a text, from and to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Surprisal:
     """A piece of a text, and -ln p(piece | all of the text before it)."""
 
@@ -43,11 +43,11 @@ class Surprisal:
 
     @property
     def bits(self) -> float:
-        """Nats / ln 2"""
+        """The same in bits, nats / ln 2."""
         return self.nats / math.log(2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Token:
     id: int
     span: Span
@@ -70,7 +70,7 @@ def surprisals(model: LoadedModel | LoadedNGram | Session, text: str, per: str =
     lines', and to the `nll_nats` of `evaluate`.
 
     Raises:
-        UsageError: `per` is not one of `UNITS`.
+        UsageError: `per` is not token, word or line.
         DataError: the text holds half of a surrogate pair.
         DivergedError: a token has no finite probability.
     """
