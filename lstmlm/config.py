@@ -31,6 +31,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("stream", "document", "line")
 UNITS = ("token", "word", "line")
+BOUNDARIES = ("leading", "trailing")
 
 Config = TypeVar("Config")
 

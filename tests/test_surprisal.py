@@ -17,7 +17,7 @@ import pytest
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run
-from lstmlm.config import UNITS, CorpusConfig
+from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
 from lstmlm.errors import UsageError
@@ -121,7 +121,8 @@ def test_a_session_answers_like_its_model_and_stays_where_it_is(bpe_model: Loade
     session = Session(bpe_model)
     session.read_text("the dog")
     before = list(session.ids), session.next_logits()
-    assert surprisals(session, TEXT, "word") == surprisals(bpe_model, TEXT, "word")
+    for boundary in BOUNDARIES:
+        assert surprisals(session, TEXT, boundary=boundary) == surprisals(bpe_model, TEXT, boundary=boundary)
     assert session.ids == before[0]
     assert session.next_logits().equal(before[1])
 
@@ -151,6 +152,58 @@ def test_offsets_are_those_of_the_text_before_normalization(kind: str, tmp_path:
     assert sum(word.tokens for word in surprisals(model, text, "word")) <= len(surprisals(model, text)) - 1
 
 
+def test_with_trailing_boundaries_the_sums_stay_the_same(loaded: LoadedModel, tmp_path: Path) -> None:
+    expected = evaluated(loaded, tmp_path / "text.txt")["nll_nats"]
+    for per in ("token", "line"):
+        assert nats(surprisals(loaded, TEXT, per, boundary="trailing")) == pytest.approx(expected, abs=1e-4)
+    assert min(token.nats for token in surprisals(loaded, TEXT, boundary="trailing")) >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trailing_boundary_moves_from_the_next_token_to_the_word(kind: str) -> None:
+    """Against the definition, from the probabilities of n-grams."""
+    model, text = ngram(kind), "a dog\ncan't  sit"
+    leading, trailing = (surprisals(model, text, "word", boundary=boundary) for boundary in BOUNDARIES)
+    if kind == "word":
+        assert trailing == leading
+        return
+
+    def end(place: int) -> float:
+        """-ln p(a word ends here)"""
+        context = model.model.start
+        for token in model.tokenizer.encode(text[:place]):
+            context = model.model.advance(context, token)
+        probabilities_V = model.model.probabilities(context)
+        first = [model.tokenizer.spelling(token)[:1] for token in range(len(probabilities_V))]
+        white = [token for token, byte in enumerate(first) if byte and byte in b"\t\n\v\f\r\x1c\x1d\x1e\x1f "]
+        return -math.log(probabilities_V[[*white, model.tokenizer.eos]].sum())
+
+    gained = [end(1), end(5) - (end(1) if kind == "bpe" else 0), end(11), end(16)]  # " dog" has its space in bpe
+    expected = [word.nats + more for word, more in zip(leading, gained, strict=True)]
+    assert [word.nats for word in trailing] == pytest.approx(expected, abs=1e-6)
+
+
+def test_probabilities_of_words_add_to_one_with_trailing_boundaries() -> None:
+    """All words over one letter, and no word at all; with leading boundaries they add up to more than one."""
+    tokenizer = building.tokenizer("char", "a aa aaa ")
+    model = LoadedModel(Path("m"), building.model(tokenizer.vocabulary_size, scale=1.0), tokenizer, "file")
+    letter, unk = tokenizer.encode("a")[0], tokenizer.unk
+    first_V = Session(model).next_logits().double().softmax(-1)
+    no_word = 1 - float(first_V[letter]) - float(first_V[unk])
+    words = {}
+    for boundary in BOUNDARIES:
+        found = [surprisals(model, "a" * length, "word", boundary=boundary)[0] for length in range(1, 31)]
+        words[boundary] = math.fsum(math.exp(-word.nats) for word in found)
+    letters = [token.nats for token in surprisals(model, "a" * 30)]
+    session = Session(model)
+    for length in range(30):  # words that go on with an unknown letter
+        unknown = float(session.next_logits().double().softmax(-1)[unk])
+        no_word += math.exp(-math.fsum(letters[:length])) * unknown
+        session.step(letter)
+    assert no_word + words["trailing"] == pytest.approx(1, abs=1e-5)
+    assert no_word + words["leading"] > 1.1
+
+
 @pytest.mark.parametrize("per", UNITS)
 def test_an_empty_text_has_no_pieces(word_model: LoadedModel, bpe_model: LoadedModel, per: str) -> None:
     assert surprisals(word_model, "", per) == surprisals(bpe_model, "", per) == []
@@ -159,6 +212,8 @@ def test_an_empty_text_has_no_pieces(word_model: LoadedModel, bpe_model: LoadedM
 def test_the_units_are_these(bpe_model: LoadedModel) -> None:
     with pytest.raises(UsageError, match="per is 'page'; expected one of token, word, line"):
         surprisals(bpe_model, TEXT, "page")
+    with pytest.raises(UsageError, match="boundary is 'none'; expected one of leading, trailing"):
+        surprisals(bpe_model, TEXT, boundary="none")
 
 
 def scored(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -12,7 +12,7 @@ import click
 
 from lstmlm.cli.complete import stdin_lines
 from lstmlm.cli.console import safe, write
-from lstmlm.config import ENCODING_ERRORS, UNITS
+from lstmlm.config import BOUNDARIES, ENCODING_ERRORS, UNITS
 
 if TYPE_CHECKING:
     from lstmlm.surprisal import Surprisal
@@ -34,13 +34,20 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
     help="ansi, html: the text in colours.",
 )
 @click.option(
+    "--boundary",
+    type=click.Choice(BOUNDARIES),
+    default="leading",
+    show_default=True,
+    help="trailing: that a word ends counts to it, not to the next; slower.",
+)
+@click.option(
     "--encoding-errors",
     type=click.Choice(ENCODING_ERRORS),
     default="strict",
     show_default=True,
     help="What to do with bytes of FILE that are not UTF-8.",
 )
-def score_command(model: str, source: str, per: str, style: str, encoding_errors: str) -> None:
+def score_command(model: str, source: str, per: str, style: str, boundary: str, encoding_errors: str) -> None:
     r"""Surprisal of each word, token or line of FILE, given all of the text before it.
 
     Without FILE, every line of stdin is a text of its own, answered at once, with an empty line after each tsv result.
@@ -62,12 +69,12 @@ def score_command(model: str, source: str, per: str, style: str, encoding_errors
         loaded = load_any(model)
         for line in stdin_lines():
             end = "\n" if style == "tsv" else ""  # rows of one line end where an empty one stands
-            write(_formatted(line, surprisals(loaded, line, per), per, style) + end)
+            write(_formatted(line, surprisals(loaded, line, per, boundary=boundary), per, style) + end)
         return
     text = "".join(read_text(Path(source), encoding_errors))
     if not text:
         raise DataError(f"{source} is empty; expected some text")
-    units = surprisals(load_any(model), text, per)
+    units = surprisals(load_any(model), text, per, boundary=boundary)
     if style == "html":
         write(page(text, units, per, name=source, model=model))
     else:
