@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import BOUNDARIES, UNITS
@@ -20,6 +22,7 @@ from lstmlm.corpus.reading import into_documents, split_lines
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram
+from lstmlm.runtime import one_thread
 from lstmlm.scoring import score_segments
 from lstmlm.token_store import id_type
 from lstmlm.tokenizer import Tokenizer
@@ -116,24 +119,25 @@ def _with_word_ends(model: Model, ids: Sequence[int], in_word_N: Sequence[bool])
     """As `_nats`, but that a word ends counts to its last token and not to the one after it; the sum is the same."""
     tokenizer = model.tokenizer
     spelled = [tokenizer.spelling(token).decode(errors="replace") for token in range(tokenizer.vocabulary_size)]
-    ends_word_V = np.array([string[:1].isspace() for string in spelled])
+    ends_word_V = torch.tensor([string[:1].isspace() for string in spelled])
     ends_word_V[tokenizer.eos] = True
     nats_N = np.empty(len(ids))
-    for place, log_probabilities_V in enumerate(_stepped(model, ids)):
-        nats_N[place] = -log_probabilities_V[ids[place]]
-        if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
-            end = -np.logaddexp.reduce(log_probabilities_V[ends_word_V])
-            nats_N[place - 1] += end
-            nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
+    with one_thread():
+        for place, log_probabilities_V in enumerate(_stepped(model, ids)):
+            nats_N[place] = -float(log_probabilities_V[ids[place]])
+            if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
+                end = -float(log_probabilities_V[ends_word_V].logsumexp(0))
+                nats_N[place - 1] += end
+                nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
     return nats_N
 
 
-def _stepped(model: Model, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+def _stepped(model: Model, ids: Sequence[int]) -> Iterator[Tensor]:
     """Before each token, ln p of every token as the next one, [V]; a session is taken back to where it was."""
     if isinstance(model, LoadedNGram):
         context = model.model.start
         for token in ids:
-            yield np.log(model.model.probabilities(context))
+            yield torch.from_numpy(np.log(model.model.probabilities(context)))
             context = model.model.advance(context, token)
         return
     session = model if isinstance(model, Session) else Session(model)
@@ -141,7 +145,7 @@ def _stepped(model: Model, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:
     try:
         session.read([])
         for token in ids:
-            yield session.next_logits().double().log_softmax(-1).numpy()
+            yield session.next_logits().double().log_softmax(-1)
             session.step(token)
     finally:
         session.read(before)
@@ -152,8 +156,8 @@ def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]
     begin = 0
     line = (0, 0)
     for piece in into_documents([text] if text else [], documents):
-        lines = split_lines(piece.text)
-        for content, (ids, offsets) in zip(lines, tokenizer.encode_with_offsets(lines), strict=True):
+        encoded = tokenizer.encode_with_offsets(piece.text)
+        for content, (ids, offsets) in zip(split_lines(piece.text), encoded, strict=True):
             line = (begin, begin + len(content.removesuffix("\n")))
             spans = _without_overlap(content, offsets, skip_white=tokenizer.kind == "word")
             for token, (start, end), (_, touched) in zip(ids, spans, offsets, strict=True):

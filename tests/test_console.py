@@ -53,6 +53,7 @@ def commands(model: str, source: Path, run: str) -> list[list[str]]:
         ["eval", model],
         ["info", model],
         ["complete", model, "the "],
+        ["score", model, str(source)],
         ["generate", model, "“the ", "--max-tokens", "3"],
     ]
 

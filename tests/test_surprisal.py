@@ -20,7 +20,7 @@ from lstmlm.cli.main import run
 from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
-from lstmlm.errors import UsageError
+from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import evaluate
 from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram, train_ngram
@@ -207,6 +207,11 @@ def test_probabilities_of_words_add_to_one_with_trailing_boundaries() -> None:
 @pytest.mark.parametrize("per", UNITS)
 def test_an_empty_text_has_no_pieces(word_model: LoadedModel, bpe_model: LoadedModel, per: str) -> None:
     assert surprisals(word_model, "", per) == surprisals(bpe_model, "", per) == []
+
+
+def test_half_a_character_is_refused(bpe_model: LoadedModel) -> None:
+    with pytest.raises(DataError, match=r"no character is U\+D800, at 2"):
+        surprisals(bpe_model, "a \ud800")
 
 
 def test_the_units_are_these(bpe_model: LoadedModel) -> None:
