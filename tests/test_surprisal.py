@@ -328,7 +328,8 @@ def test_a_page_shows_the_text_and_its_figures(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--format", "html"], 2, "lstmlm: html is a page for one text; expected a FILE\n"),
+        (["--format", "html"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
+        (["-", "--encoding-errors", "replace"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
         (["nowhere.txt"], 2, "lstmlm: nowhere.txt: No such file or directory\n"),
         (["empty.txt"], 4, "lstmlm: empty.txt is empty; expected some text\n"),
         (["latin-1.txt"], 4, "lstmlm: latin-1.txt is not UTF-8: byte 0xe9 at offset 1,003; convert it"),

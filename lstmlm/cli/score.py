@@ -43,11 +43,9 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 @click.option(
     "--encoding-errors",
     type=click.Choice(ENCODING_ERRORS),
-    default="strict",
-    show_default=True,
-    help="What to do with bytes of FILE that are not UTF-8.",
+    help="What to do with bytes of FILE that are not UTF-8.  [default: strict]",
 )
-def score_command(model: str, source: str, per: str, style: str, boundary: str, encoding_errors: str) -> None:
+def score_command(model: str, source: str, per: str, style: str, boundary: str, encoding_errors: str | None) -> None:
     r"""Surprisal of each word, token or line of FILE, given all of the text before it.
 
     Without FILE, every line of stdin is a text of its own, answered at once, with an empty line after each tsv result.
@@ -64,14 +62,14 @@ def score_command(model: str, source: str, per: str, style: str, boundary: str, 
     from lstmlm.surprisal import surprisals
 
     if source == "-":
-        if style == "html":
-            raise click.UsageError("html is a page for one text; expected a FILE")
+        if style == "html" or encoding_errors:
+            raise click.UsageError("html and --encoding-errors are for one text; expected a FILE")
         loaded = load_any(model)
         for line in stdin_lines():
             end = "\n" if style == "tsv" else ""  # rows of one line end where an empty one stands
             write(_formatted(line, surprisals(loaded, line, per, boundary=boundary), per, style) + end)
         return
-    text = "".join(read_text(Path(source), encoding_errors))
+    text = "".join(read_text(Path(source), encoding_errors or "strict"))
     if not text:
         raise DataError(f"{source} is empty; expected some text")
     units = surprisals(load_any(model), text, per, boundary=boundary)
