@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
+    from lstmlm.surprisal import Surprisal, surprisals
     from lstmlm.tokenizer import Tokenizer
     from lstmlm.training import FITTED, RunOptions, train
     from lstmlm.tuning import tune
@@ -46,6 +47,7 @@ _HOMES = {
     "RuntimeConfig": "config",
     "SamplingConfig": "config",
     "Session": "generation",
+    "Surprisal": "surprisal",
     "Tokenizer": "tokenizer",
     "TokenizerConfig": "config",
     "TrainConfig": "config",
@@ -59,6 +61,7 @@ _HOMES = {
     "save_adaptation": "adaptation",
     "save_model": "checkpoint",
     "save_ngram": "ngram",
+    "surprisals": "surprisal",
     "train": "training",
     "train_ngram": "ngram",
     "tune": "tuning",
@@ -76,6 +79,7 @@ __all__ = [
     "RuntimeConfig",
     "SamplingConfig",
     "Session",
+    "Surprisal",
     "Tokenizer",
     "TokenizerConfig",
     "TrainConfig",
@@ -89,6 +93,7 @@ __all__ = [
     "save_adaptation",
     "save_model",
     "save_ngram",
+    "surprisals",
     "train",
     "train_ngram",
     "tune",

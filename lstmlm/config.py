@@ -30,6 +30,8 @@ ADAPTIVE_CUTOFFS = (2_000, 10_000, 60_000)
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("stream", "document", "line")
+UNITS = ("token", "word", "line")
+BOUNDARIES = ("leading", "trailing")
 
 Config = TypeVar("Config")
 

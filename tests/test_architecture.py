@@ -39,6 +39,7 @@ ROOMS = (
     "beam",
     "wordsearch",
     "completion",
+    "surprisal",
     "evaluation",
     "tuning",
     "report",
