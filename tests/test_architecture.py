@@ -35,6 +35,7 @@ ROOMS = (
     "generation",
     "completion",
     "evaluation",
+    "keyboard",
     "tuning",
     "report",
     "repl",
