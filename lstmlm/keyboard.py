@@ -61,7 +61,7 @@ CONTEXT = 10_000
 _STRETCH, _LONGEST_STRETCH = 100, 400
 """Words after which a stretch ends: at a line's end, and anywhere."""
 _LONGEST_RUN = 200
-_RUN = re.compile(r"\S+")
+_RUN, _WORD_START = re.compile(r"\S+"), re.compile(r"(?<=\s)\S")
 _BINS = 10
 _PERCENTILES = (50, 90, 99)
 
@@ -176,7 +176,7 @@ def context_start(document: str, start: int) -> int:
     if first <= 0:
         return 0
     line = document.rfind("\n", max(0, first - CONTEXT), first)
-    return line + 1 if line >= 0 else next(_RUN.finditer(document, first)).start()
+    return line + 1 if line >= 0 else next(_WORD_START.finditer(document, first)).start()
 
 
 def _places(

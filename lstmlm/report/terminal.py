@@ -122,10 +122,13 @@ def keyboard_report(figures: Mapping[str, Any]) -> RenderableType:
     table.add_row("keystrokes saved", _percent(keys["saving"], 1), more)
     for name, kind in (("ghost right", "next"), ("  while typing", "typing")):
         ghost = figures["ghost"][kind]
-        more = f"of those above {figures['threshold']:.0%}, at {_percent(ghost['coverage'])} of {ghost['places']:,} places"
+        more = (
+            f"where it is above {figures['threshold']:.0%}: at {_percent(ghost['coverage'])} of {ghost['places']:,} places"
+        )
         table.add_row(name, _percent(ghost["precision"]), more)
     calibration = figures["calibration"]
-    table.add_row("calibration error", _percent(calibration["ece"]), f"expected, of {calibration['words']:,} words shown")
+    more = f"of the percentages of {calibration['words']:,} words shown"
+    table.add_row("calibration error", _percent(calibration["ece"]), more)
     for name, kind in (("ms per list", "next"), ("  while typing", "typing")):
         ms = figures["latency_ms"][kind]
         table.add_row(name, _figure(ms["p50"]), f"p90 {_figure(ms['p90'])}  p99 {_figure(ms['p99'])}")
