@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from lstmlm.cli.console import token_progress
 from lstmlm.config import SPLITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.generation import Session
@@ -20,8 +21,8 @@ from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import load_any, open_predictor
 
 COLUMNS = (
-    *("model", "words", "top-1", "top-3", "MRR@10", "keys saved", "vocabulary limit", "limit"),
-    *("ghost: coverage, precision", "typing", "ECE", "ms p50, p90, p99", "typing"),
+    *("model", "words", "top-1", "top-3", "MRR@10", "keys saved", "vocabulary limit", "limit", "ghost coverage, precision"),
+    *("ghost while typing", "calibration error", "ms p50, p90, p99", "ms while typing"),
 )
 
 
@@ -40,7 +41,9 @@ def main(models: tuple[str, ...], text: str, split: str | None, mixtures: tuple[
         corpus = open_texts([text], CorpusConfig(documents=loaded.documents), split)
         for mixture in ("", *(() if isinstance(loaded, LoadedNGram) else mixtures)):
             predictor = open_predictor(loaded, mixture.split("+") if mixture else ())
-            found = keyboard_metrics(Session(predictor), documents_of(corpus.files("test")), words=words, k=shown)
+            documents = documents_of(corpus.files("test"))
+            with token_progress(f"{path} {mixture}") as progress:
+                found = keyboard_metrics(Session(predictor), documents, words=words, k=shown, progress=progress)
             click.echo(row(f"{path} {mixture}".strip(), found))
 
 

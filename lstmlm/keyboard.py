@@ -11,7 +11,7 @@ BPE every word can be spelled, so every word is.
 
 **Accuracy**: how often a word is among the first 1, 3, 5, 10 before any of it is typed (the top-n recall of Hard et al.
 2018, arXiv 1811.03604). MRR@10 is the mean of 1/rank, 0 beyond the tenth (Voorhees 1999). **Completion accuracy** is the
-same for words of which a part is typed; every place between two letters counts once.
+same where a part of the word is typed, at every place between two of its letters, by that part's share of the word.
 
 **Keystroke saving**: 100 (chars - keys) / chars, of all characters typed, for a user who never errs and always takes the
 cheapest way (Trnka & McCoy 2008, as the two limits). A character is one key. So is choosing one of the `k` words shown,
@@ -28,9 +28,9 @@ expected calibration error is the mean of |share right - mean probability| of th
 
 **Latency**: `Completion.ms`, for lists of at least ten words.
 
-Ghosts, calibration and latency are measured at every place of every word, as if nobody ever chose: a word that an ideal user
-is still typing is none of those just shown, which would make the model look too sure of itself. For the same reason they are
-measured where a mark or `<unk>` follows white space, before which no word that is shown is right.
+Ghosts, calibration and latency are measured at every place of every word, as if nobody ever chose. A word that an ideal user
+goes on typing is none of those just shown, so that the model would look too sure of itself. They are measured before marks
+and `<unk>` too, once at each: no word shown is right there, and without these places the model would look not sure enough.
 
 P places (a word of n letters has n, before each; what is no word has one), W words, S shown words
 """
@@ -186,13 +186,12 @@ def _places(
     tokenizer, depth = session.tokenizer, max(k, *TOP)
     done, total = 0, sum(stretch.words for stretch in chosen)
 
-    def ask(text: str, place: int, start: int, end: int) -> tuple[Any, ...]:
+    def ask(text: str, place: int, start: int, end: int, known: bool) -> tuple[Any, ...]:
         completion = complete(session, text[:place], depth)
         shown = [candidate.probability for candidate in completion.candidates[:k]]
         shown += [np.nan] * (k - len(shown))
-        known = tokenizer.unk not in tokenizer.encode(text[start:end])
-        rank = _rank(completion, text, end)
-        return place - start, end - start, text[end : end + 1] == " ", known, rank, completion.ms, shown
+        space, rank = text[end : end + 1] == " ", _rank(completion, text, end)
+        return place - start, end - start, space, known, rank, completion.ms, shown
 
     complete(session, "", depth)  # the first one of a process, which takes its time
     for stretch in chosen:
@@ -202,10 +201,11 @@ def _places(
         for run in _RUN.finditer(text, stretch.start - begin):
             words = [(run.start() + first, run.start() + last) for first, last in words_in(run[0], tokenizer.kind)]
             if not words or words[0][0] > run.start():
-                yield ask(text, run.start(), run.start(), run.start())
+                yield ask(text, run.start(), run.start(), run.start(), False)
             for start, end in words:
+                known = tokenizer.unk not in tokenizer.encode(text[start:end])
                 for place in range(start, end):
-                    yield ask(text, place, start, end)
+                    yield ask(text, place, start, end, known)
                 done += 1
                 progress(done, total)
 

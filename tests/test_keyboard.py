@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Iterator
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ PLAIN_WORDS = re.compile(r"[A-Za-z0-9]+(?:['.-][A-Za-z0-9]+)*")
 
 
 def right_places(loaded: LoadedModel, text: str, k: int) -> dict[tuple[int, int], list[int]]:
-    """For every word, as its first and last character's places: the rank at each place, from completions of the whole text."""
+    """For every word, as where it starts and ends: the rank at each place, from completions of the whole text."""
     pattern = RUNS if loaded.tokenizer.kind == "word" else PLAIN_WORDS
     spans = [match.span() for match in pattern.finditer(text) if any(map(str.isalnum, match[0]))]
     ranks = {}
@@ -281,7 +282,7 @@ def test_a_sample_is_spread_evenly(words: int) -> None:
     assert sum(stretch.words for stretch in found) == max(100, words)
     starts = [stretch.start for stretch in found]
     assert starts[0] + starts[-1] in (99, 100)
-    assert len({second - first for first, second in zip(starts, starts[1:], strict=False)}) <= 1
+    assert len({second - first for first, second in pairwise(starts)}) <= 1
 
 
 @pytest.mark.parametrize("words", [0, 10_000, 10_001])
