@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,11 @@ def unigram(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
         model.output.bias.log_()
     save_model(path, model, tokenizer)
     return load_model(path)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # steps this short are faster alone
 
 
 def metrics(loaded: LoadedModel, *documents: str, **options: Any) -> dict[str, Any]:
@@ -152,20 +158,36 @@ def test_latency_is_what_completions_say(unigram: LoadedModel, monkeypatch: pyte
 
 # -- by brute force ---------------------------------------------------------------------------------------------------
 
-SENTENCE = "The cat's (a-b) \u201csat\u201d!\n\nhe  fed 3.1 zq.\n"
+SENTENCE = "The cat's map, (see a-b) \u201cthe dog\u201d!\n\nhe can't  fed\ta 3.14 zq .\n"
+KNOWN = SENTENCE.replace("map", "cab") + "them then cats can dot 3.1"
 RUNS = re.compile(r"\S+")
 PLAIN_WORDS = re.compile(r"[A-Za-z0-9]+(?:['.-][A-Za-z0-9]+)*")
+BEGUN = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9'.-]*)?$")
 
 
-def right_places(loaded: LoadedModel, text: str, k: int) -> dict[tuple[int, int], list[int]]:
+def dictionary(session: Session, text: str, k: int) -> Completion:
+    """Known words, with probabilities drawn anew for each text before them."""
+    by_run = session.tokenizer.kind == "word"
+    typed = re.search(r"\S*$", text)[0]  # type: ignore[index]
+    begun = typed if by_run else BEGUN.search(typed)[0]  # type: ignore[index]
+    draw = random.Random(text.removesuffix(begun))
+    known = sorted(set((RUNS if by_run else PLAIN_WORDS).findall(KNOWN)))
+    weights = {word: draw.random() ** 3 for word in known}
+    fitting = {word: weight for word, weight in weights.items() if word.startswith(begun)}
+    best = sorted(fitting, key=lambda word: -weights[word])[:k]
+    candidates = [Candidate(word, weights[word] / sum(fitting.values()), len(begun), word) for word in best]
+    return Completion(text, typed, candidates, 1 - sum(c.probability for c in candidates), True, 0.0, 1.0)
+
+
+def right_places(loaded: LoadedModel, text: str, answer: Callable[..., Completion]) -> dict[tuple[int, int], list[int]]:
     """For every word, as where it starts and ends: the rank at each place, from completions of the whole text."""
-    pattern = RUNS if loaded.tokenizer.kind == "word" else PLAIN_WORDS
+    pattern, session = RUNS if loaded.tokenizer.kind == "word" else PLAIN_WORDS, Session(loaded)
     spans = [match.span() for match in pattern.finditer(text) if any(map(str.isalnum, match[0]))]
     ranks = {}
     for start, end in spans:
         ranks[start, end] = []
         for place in range(start, end):
-            made = [text[: place - c.replace] + c.insert for c in complete(loaded, text[:place], k).candidates]
+            made = [text[: place - c.replace] + c.insert for c in answer(session, text[:place], 10).candidates]
             ranks[start, end].append(made.index(text[:end]) + 1 if text[:end] in made else 0)
     return ranks
 
@@ -186,9 +208,12 @@ def fewest_keys(text: str, ranks: dict[tuple[int, int], list[int]], k: int) -> i
 
 
 @pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe"])
-def test_brute_force_agrees(kind: str, tmp_path: Path) -> None:
-    loaded = building.saved_model(tmp_path / "model", kind)
-    ranks = right_places(loaded, SENTENCE, 10)
+def test_brute_force_agrees(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "complete", dictionary)
+    tokenizer = building.tokenizer(kind, KNOWN, **({"min_count": 1} if kind == "word" else {}))
+    save_model(tmp_path / "m", building.model(tokenizer.vocabulary_size), tokenizer)
+    loaded = load_model(tmp_path / "m")
+    ranks = right_places(loaded, SENTENCE, dictionary)
     found, ranks_W = metrics(loaded, SENTENCE, k=3), [ranks_P[0] for ranks_P in ranks.values()]
     for k in (1, 3, 5, 10):
         assert found["accuracy"][f"top{k}"] == pytest.approx(sum(0 < rank <= k for rank in ranks_W) / len(ranks_W))
@@ -206,11 +231,26 @@ def test_brute_force_agrees(kind: str, tmp_path: Path) -> None:
     assert keys["keys"] == fewest_keys(SENTENCE, ranks, 3)
     at_once = {span: [1] * len(ranks_P) for span, ranks_P in ranks.items()}
     assert keys["limit"] == pytest.approx(100 - 100 * fewest_keys(SENTENCE, at_once, 3) / len(SENTENCE))
-    assert keys["saving"] <= keys["vocabulary_limit"] <= keys["limit"]
+    assert 0 < keys["saving"] < keys["vocabulary_limit"] <= keys["limit"]
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-def test_what_can_be_spelled_is_in_the_vocabulary(kind: str, tmp_path: Path) -> None:
+def test_models_that_spell_are_asked_as_anybody_asks_them(kind: str, tmp_path: Path) -> None:
+    tokenizer = building.tokenizer(kind)
+    model = building.model(tokenizer.vocabulary_size)
+    with torch.no_grad():
+        model.output.bias[sorted(set(tokenizer.encode(" a cat")))] += 8.0
+    save_model(tmp_path / "m", model, tokenizer)
+    loaded = load_model(tmp_path / "m")
+    ranks, found = right_places(loaded, "a cat\n", complete), metrics(loaded, "a cat\n")
+    assert any(map(any, ranks.values()))
+    assert found["accuracy"]["top10"] == sum(ranks_P[0] > 0 for ranks_P in ranks.values()) / 2
+    assert [part["top1"] for part in found["completion"][1:3]] == [float(rank == 1) for rank in ranks[2, 5][1:]]
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_what_can_be_spelled_is_in_the_vocabulary(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "complete", dictionary)
     found = metrics(building.saved_model(tmp_path / "model", kind), "the qqq\u00e9 cat\n")
     assert found["accuracy"]["words"] == 3
     assert found["accuracy_in_vocabulary"]["words"] == (2 if kind == "char" else 3)
