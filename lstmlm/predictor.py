@@ -39,6 +39,7 @@ _UNTUNED_SHARPNESS, _UNTUNED_SHARE = 0.3, 0.1
 class Predictor(Protocol[_PlaceT]):
     """What completion, generation and surprisal need of a model."""
 
+    loaded: AnyModel
     tokenizer: Tokenizer
     start: _PlaceT
     """Before a text's first token."""
@@ -75,6 +76,7 @@ class NeuralPredictor:
     kept = 4_096
 
     def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded: AnyModel = loaded
         self.tokenizer = loaded.tokenizer
         self._model = loaded.model
         self._stepper = Stepper(loaded.model)
@@ -110,6 +112,7 @@ class NGramPredictor:
     kept = 4_096
 
     def __init__(self, loaded: LoadedNGram) -> None:
+        self.loaded: AnyModel = loaded
         self.tokenizer = loaded.tokenizer
         self._model = loaded.model
         self.start = loaded.model.start
@@ -132,7 +135,8 @@ class AdaptedPredictor:
     learns = True
 
     def __init__(self, adapted: AdaptedModel) -> None:
-        self.tokenizer = adapted.tokenizer
+        self.loaded: AnyModel = adapted.loaded
+        self.tokenizer = adapted.loaded.tokenizer
         self.start = adapted.start
         self._adapted = adapted
         self.kept = 32 if adapted.row.dynamic else 512  # every other place may hold weights of its own

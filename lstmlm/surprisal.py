@@ -10,24 +10,22 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import BOUNDARIES, UNITS
 from lstmlm.corpus.reading import into_documents, split_lines
 from lstmlm.errors import UsageError
-from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram
-from lstmlm.runtime import one_thread
+from lstmlm.predictor import AnyModel, Predictor
+from lstmlm.reader import Reader
 from lstmlm.scoring import score_segments
 from lstmlm.token_store import id_type
 from lstmlm.tokenizer import Tokenizer
 
-Model = LoadedModel | LoadedNGram | Session
+Model = AnyModel | Predictor[Any] | Reader
 Span = tuple[int, int]
 """Characters of a text, from and to."""
 
@@ -86,14 +84,14 @@ def surprisals(model: Model, text: str, per: str = "token", *, boundary: str = "
     for name, value, allowed in (("per", per, UNITS), ("boundary", boundary, BOUNDARIES)):
         if value not in allowed:
             raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
-    loaded = model.loaded if isinstance(model, Session) else model
-    tokenizer = loaded.tokenizer
+    reader = model if isinstance(model, Reader) else Reader(model)
+    tokenizer, loaded = reader.tokenizer, reader.predictor.loaded
     tokens = list(_tokens(tokenizer, text, loaded.documents))
     ids = [token.id for token in tokens]
     if boundary == "trailing" and tokenizer.kind != "word":
-        nats_N = _with_word_ends(model, ids, [text[token.last : token.last + 1].strip() != "" for token in tokens])
+        nats_N = _with_word_ends(reader, ids, [text[token.last : token.last + 1].strip() != "" for token in tokens])
     else:
-        nats_N = _nats(loaded, ids)
+        nats_N = _nats(reader, ids)
     return [
         Surprisal(
             text[start:end],
@@ -107,48 +105,41 @@ def surprisals(model: Model, text: str, per: str = "token", *, boundary: str = "
     ]
 
 
-def _nats(loaded: LoadedModel | LoadedNGram, ids: Sequence[int]) -> NDArray[np.float64]:
+def _nats(reader: Reader, ids: Sequence[int]) -> NDArray[np.float64]:
     """Surprisal of each token given those before it, [N]."""
+    loaded = reader.predictor.loaded
+    if reader.predictor.learns:
+        rows = zip(_stepped(reader, ids), ids, strict=True)
+        return np.array([-math.log(probabilities_V[token]) for probabilities_V, token in rows])
     ids_N = np.array(ids, id_type(loaded.tokenizer.vocabulary_size))
     if isinstance(loaded, LoadedNGram):
         return loaded.model.score(ids_N)
     return score_segments(loaded.model, [ids_N], eos=loaded.tokenizer.eos).nats_N
 
 
-def _with_word_ends(model: Model, ids: Sequence[int], in_word_N: Sequence[bool]) -> NDArray[np.float64]:
+def _with_word_ends(reader: Reader, ids: Sequence[int], in_word_N: Sequence[bool]) -> NDArray[np.float64]:
     """As `_nats`, but that a word ends counts to its last token and not to the one after it; the sum is the same."""
-    tokenizer = model.tokenizer
+    tokenizer = reader.tokenizer
     spelled = [tokenizer.spelling(token).decode(errors="replace") for token in range(tokenizer.vocabulary_size)]
-    ends_word_V = torch.tensor([string[:1].isspace() for string in spelled])
+    ends_word_V = np.array([string[:1].isspace() for string in spelled])
     ends_word_V[tokenizer.eos] = True
     nats_N = np.empty(len(ids))
-    with one_thread():
-        for place, log_probabilities_V in enumerate(_stepped(model, ids)):
-            nats_N[place] = -float(log_probabilities_V[ids[place]])
-            if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
-                end = -float(log_probabilities_V[ends_word_V].logsumexp(0))
-                nats_N[place - 1] += end
-                nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
+    for place, probabilities_V in enumerate(_stepped(reader, ids)):
+        nats_N[place] = -math.log(probabilities_V[ids[place]])
+        if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
+            end = -math.log(probabilities_V[ends_word_V].sum())
+            nats_N[place - 1] += end
+            nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
     return nats_N
 
 
-def _stepped(model: Model, ids: Sequence[int]) -> Iterator[Tensor]:
-    """Before each token, ln p of every token as the next one, [V]; a session is taken back to where it was."""
-    if isinstance(model, LoadedNGram):
-        context = model.model.start
-        for token in ids:
-            yield torch.from_numpy(np.log(model.model.probabilities(context)))
-            context = model.model.advance(context, token)
-        return
-    session = model if isinstance(model, Session) else Session(model)
-    before = list(session.ids)
-    try:
-        session.read([])
-        for token in ids:
-            yield session.next_logits().double().log_softmax(-1)
-            session.step(token)
-    finally:
-        session.read(before)
+def _stepped(reader: Reader, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+    """Before each token, p of every token as the next one, [V]."""
+    predictor = reader.predictor
+    place = predictor.start
+    for token in ids:
+        yield predictor.distributions([place])[0]
+        place = predictor.read(place, [token]) if predictor.learns else predictor.ahead([place], [token])[0]
 
 
 def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]:

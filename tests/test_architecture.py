@@ -41,6 +41,7 @@ ROOMS = (
     "completion",
     "surprisal",
     "evaluation",
+    "keyboard",
     "tuning",
     "report",
     "repl",

@@ -45,7 +45,7 @@ class AdaptedModel:
     def __init__(self, loaded: LoadedModel, adaptation: Adaptation, row: str = "cache+ngram") -> None:
         """`row` is the name of a mixture (see `mixture.py`)."""
         self.row = row_named(row)
-        self.tokenizer = loaded.tokenizer
+        self.loaded = loaded
         self.vocabulary_size = loaded.tokenizer.vocabulary_size
         self._model = loaded.model
         self._ngram = adaptation.ngram

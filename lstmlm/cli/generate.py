@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from lstmlm.cli.complete import stdin_lines
-from lstmlm.cli.console import safe, write
+from lstmlm.cli.console import safe, stdin_lines, write
+from lstmlm.cli.memory_options import memory_options
 from lstmlm.cli.sampling_options import sampling_options
 from lstmlm.config import BeamConfig, SamplingConfig
 
@@ -39,6 +39,7 @@ from lstmlm.config import BeamConfig, SamplingConfig
     show_default="text, for - jsonl",
     help="json: readable.",
 )
+@memory_options
 @click.option("--logprobs", type=int, default=0, show_default=True, help="In JSON, the K likeliest in place of each token.")
 def generate_command(
     model: str,
@@ -51,6 +52,7 @@ def generate_command(
     length_penalty: float | None,
     style: str | None,
     logprobs: int,
+    parts: tuple[str, ...],
     **sampling: Any,
 ) -> None:
     """Continue PROMPT; it is printed first, and the text appears as it is written. With - for PROMPT, every line of stdin is
@@ -81,10 +83,10 @@ def generate_command(
         raise click.UsageError("--logprobs are part of JSON; expected --format json or jsonl")
 
     from lstmlm.beam import beam_search
-    from lstmlm.checkpoint import load_model
     from lstmlm.generation import Session
+    from lstmlm.predictor import load_any, open_predictor
 
-    session = Session(load_model(model))
+    session = Session(open_predictor(load_any(model), parts))
 
     def pieces(prompt: str) -> Iterator[Iterable[str]]:
         if beam is not None:

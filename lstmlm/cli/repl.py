@@ -33,7 +33,7 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
         say(f"{loaded.path}: {loaded.model.num_parameters:,} parameters, {loaded.tokenizer.kind}; /help lists all")
         TerminalFace(conversation, lambda piece: write(safe(piece))).run()
     else:
-        from lstmlm.cli.complete import stdin_lines
+        from lstmlm.cli.console import stdin_lines
         from lstmlm.repl.lines import run_lines
 
         run_lines(conversation, stdin_lines(), lambda piece: write(safe(piece)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lstmlm.cli.complete import stdin_lines
-from lstmlm.cli.console import safe, write
+from lstmlm.cli.console import safe, stdin_lines, write
+from lstmlm.cli.memory_options import memory_options
 from lstmlm.config import BOUNDARIES, ENCODING_ERRORS, UNITS
 
 if TYPE_CHECKING:
@@ -45,7 +45,16 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
     type=click.Choice(ENCODING_ERRORS),
     help="What to do with bytes of FILE that are not UTF-8.  [default: strict]",
 )
-def score_command(model: str, source: str, per: str, style: str, boundary: str, encoding_errors: str | None) -> None:
+@memory_options
+def score_command(
+    model: str,
+    source: str,
+    per: str,
+    style: str,
+    boundary: str,
+    encoding_errors: str | None,
+    parts: tuple[str, ...],
+) -> None:
     r"""Surprisal of each word, token or line of FILE, given all of the text before it.
 
     Without FILE, every line of stdin is a text of its own, answered at once, with an empty line after each tsv result.
@@ -57,22 +66,23 @@ def score_command(model: str, source: str, per: str, style: str, boundary: str, 
     """
     from lstmlm.corpus.reading import read_text
     from lstmlm.errors import DataError
-    from lstmlm.evaluation import load_any
+    from lstmlm.predictor import load_any, open_predictor
+    from lstmlm.reader import Reader
     from lstmlm.report.colours import page
     from lstmlm.surprisal import surprisals
 
     if source == "-":
         if style == "html" or encoding_errors:
             raise click.UsageError("html and --encoding-errors are for one text; expected a FILE")
-        loaded = load_any(model)
+        reader = Reader(open_predictor(load_any(model), parts))
         for line in stdin_lines():
             end = "\n" if style == "tsv" else ""  # rows of one line end where an empty one stands
-            write(_formatted(line, surprisals(loaded, line, per, boundary=boundary), per, style) + end)
+            write(_formatted(line, surprisals(reader, line, per, boundary=boundary), per, style) + end)
         return
     text = "".join(read_text(Path(source), encoding_errors or "strict"))
     if not text:
         raise DataError(f"{source} is empty; expected some text")
-    units = surprisals(load_any(model), text, per, boundary=boundary)
+    units = surprisals(open_predictor(load_any(model), parts), text, per, boundary=boundary)
     if style == "html":
         write(page(text, units, per, name=source, model=model))
     else:

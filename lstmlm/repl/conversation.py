@@ -107,7 +107,7 @@ class Conversation:
             check_seed(seed)
             self.seed = seed
         elif name in settings():
-            number = _number(name, value, int if name == "top_k" else float)
+            number = _number(name, value, int if isinstance(getattr(self.sampling, name), int) else float)
             self.sampling = updated(self.sampling, **{name: number})
         else:
             raise UsageError(f"there is no setting {name!r}; expected one of {', '.join(settings())}")
