@@ -12,9 +12,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lstmlm.adaptation import AdaptedModel, load_adaptation, save_adaptation
+    from lstmlm.beam import beam_search
     from lstmlm.checkpoint import load_model, save_model
     from lstmlm.completion import complete
-    from lstmlm.config import CorpusConfig, ModelConfig, RuntimeConfig, SamplingConfig, TokenizerConfig, TrainConfig
+    from lstmlm.config import (
+        BeamConfig,
+        CorpusConfig,
+        ModelConfig,
+        RuntimeConfig,
+        SamplingConfig,
+        TokenizerConfig,
+        TrainConfig,
+    )
     from lstmlm.corpus import open_corpus
     from lstmlm.errors import LstmlmError
     from lstmlm.evaluation import evaluate
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdaptedModel": "adaptation",
+    "BeamConfig": "config",
     "CorpusConfig": "config",
     "FITTED": "training",
     "LanguageModel": "model",
@@ -41,6 +51,7 @@ _HOMES = {
     "Tokenizer": "tokenizer",
     "TokenizerConfig": "config",
     "TrainConfig": "config",
+    "beam_search": "beam",
     "complete": "completion",
     "evaluate": "evaluation",
     "load_adaptation": "adaptation",
@@ -59,6 +70,7 @@ _HOMES = {
 __all__ = [
     "FITTED",
     "AdaptedModel",
+    "BeamConfig",
     "CorpusConfig",
     "LanguageModel",
     "LstmlmError",
@@ -71,6 +83,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "TrainConfig",
+    "beam_search",
     "complete",
     "evaluate",
     "load_adaptation",

@@ -30,6 +30,8 @@ ADAPTIVE_CUTOFFS = (2_000, 10_000, 60_000)
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("stream", "document", "line")
+UNITS = ("token", "word", "line")
+BOUNDARIES = ("leading", "trailing")
 
 Config = TypeVar("Config")
 
@@ -42,6 +44,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def _at_least(name: str, value: float, least: float) -> None:
     if not (math.isfinite(value) and value >= least):
         raise UsageError(f"{name} is {value}; expected a number of at least {least}")
+
+
+def _between(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{name} is {value}; expected a number from {least} to {most}")
 
 
 def _whole(name: str, value: object) -> None:
@@ -287,24 +294,53 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How the next token is drawn. The order of application is that of the fields (see `sampling.py`)."""
+    """How the next token is drawn. The order of application is that of the fields; `sampling.py` says what each does."""
 
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    """0 lets everything repeat."""
     temperature: float = 1.0
-    """0 always takes the most likely token."""
+    """0 always takes the likeliest token."""
     top_k: int = 0
     """0 keeps all."""
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
 
     def __post_init__(self) -> None:
         _positive("repetition_penalty", self.repetition_penalty)
+        for name in ("top_p", "typical_p"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected a number above 0 and up to 1")
+        _between("min_p", self.min_p, 0, 1)
+        for name in ("frequency_penalty", "presence_penalty"):
+            _between(name, getattr(self, name), -2, 2)
+        for name in ("no_repeat_ngram_size", "top_k"):
+            _whole(name, getattr(self, name))
+            _at_least(name, getattr(self, name), 0)
         _at_least("temperature", self.temperature, 0)
-        _at_least("top_k", self.top_k, 0)
-        if not 0.0 < self.top_p <= 1.0:
-            raise UsageError(f"top_p is {self.top_p}; expected a number above 0 and up to 1")
-        if not 0.0 <= self.min_p <= 1.0:
-            raise UsageError(f"min_p is {self.min_p}; expected a number from 0 to 1")
+        for name in ("epsilon_cutoff", "eta_cutoff"):
+            _fraction(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """How the likeliest continuations are searched for (see `beam.py`): along so many paths."""
+
+    beams: int = 5
+    length_penalty: float = 1.0
+    """The power of the length by which ln p is divided: above 0 favours long texts, 0 goes by the probability alone."""
+    no_repeat_ngram_size: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("beams", 1), ("no_repeat_ngram_size", 0)):
+            _whole(name, getattr(self, name))
+            _at_least(name, getattr(self, name), least)
+        _between("length_penalty", self.length_penalty, -10, 10)
 
 
 @dataclass(frozen=True, kw_only=True)

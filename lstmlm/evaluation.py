@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,16 @@ import numpy as np
 from lstmlm.adaptation import Adaptation, load_adaptation
 from lstmlm.adaptation.mixture import Row, rows_with
 from lstmlm.adaptation.rows import Reading, describe, mix_row, passes, read_parts
-from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import MODES, CorpusConfig, from_mapping
 from lstmlm.corpus import Corpus, TextCounts, open_corpus
 from lstmlm.errors import ArtefactError, DataError, LstmlmError, UsageError
-from lstmlm.ngram import LoadedNGram, is_ngram, load_ngram
+from lstmlm.ngram import LoadedNGram
 from lstmlm.ngram.scoring import score_with_ngrams
+from lstmlm.predictor import AnyModel
 from lstmlm.scoring import CHUNK, Scores, perplexity, score_segments
 from lstmlm.token_store import Ids, read_segments
 
-AnyModel = LoadedModel | LoadedNGram
 SCHEMA = "lstmlm.eval/1"
 TOP = (1, 3, 5, 10)
 _RECIPROCAL_LIMIT = 10
@@ -195,11 +194,6 @@ def _perplexity(nats: float, count: int) -> float | None:
     """None where there is nothing to divide by, or the figure exceeds every float."""
     value = perplexity(nats, count) if count else math.inf
     return value if math.isfinite(value) else None
-
-
-def load_any(path: str | Path) -> AnyModel:
-    """Load a model of either kind: neural, or n-grams."""
-    return load_ngram(path) if is_ngram(path) else load_model(path)
 
 
 def trained_on(loaded: AnyModel) -> tuple[tuple[str, ...], CorpusConfig] | None:

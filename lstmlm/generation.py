@@ -1,96 +1,142 @@
 """A session with a model: read a text, look at what comes next, go back, let it write.
 
-T time, B batch, V vocabulary, H hidden, L layers
+V vocabulary, N choices
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lstmlm import sampling
-from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import SamplingConfig
 from lstmlm.errors import UsageError
-from lstmlm.model import State
+from lstmlm.reader import Reader
 from lstmlm.runtime import one_thread
-from lstmlm.spelling import Spelling
-from lstmlm.tokenizer import StreamDecoder
+from lstmlm.tokenizer import StreamDecoder, Tokenizer
 
-_READ_AT_ONCE = 512
-_KEPT_SNAPSHOTS = 256
-_COVERS = 64
-"""Spellings of an unfinished word that are kept in view."""
 _LONGEST_RESPELLED = 200
 """Bytes; a longer "word" is read as the tokenizer spells it."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """All that the model remembers of the first `length` tokens."""
+class Alternative:
+    """A token that might have been written, and ln p(token | the text before it), in nats."""
 
-    length: int
-    state_LBH: State
-    hidden_H: Tensor
-    """The top layer's output, from which the next token is predicted."""
+    token: str
+    logprob: float
 
 
-class Session:
-    """One text in progress. The recurrent state is kept at recent places, so going back costs little."""
+@dataclass(frozen=True)
+class Token(Alternative):
+    """A token that was written. The first may spell again what was given of an unfinished word; its p is given that."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
-        self.spelling = Spelling(loaded.tokenizer)
-        self.ids: list[int] = []
-        self._start = self._advance(Snapshot(-1, self.model.initial_state(1), torch.empty(0)), [self.tokenizer.eos])
-        self._snapshots = deque([self._start], maxlen=_KEPT_SNAPSHOTS)
+    top: list[Alternative]
+    """The likeliest in its place, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A continuation. All probabilities are the model's own, before penalties, temperature and filters."""
+
+    text: str
+    finish_reason: str
+    """Why it ends: a `stop` string, which is not part of it, the `length` that was asked for, or the document's `eos`."""
+    logprob: float
+    """ln p of all that was drawn, in nats, the end and what a stop string took away included."""
+    tokens: list[Token]
+    """Those that begin within `text`."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A continuation that is being written."""
+
+    text: str = ""
+    logprob: float = 0.0
+    tokens: tuple[tuple[int, Token], ...] = ()
+    """Each with the place in `text` where it begins."""
+
+    def grown(self, text: str, logprobs_N: Tensor, index: int, name: Callable[[int], str] | None, logprobs: int) -> Draft:
+        """With `text` after it, by choice `index` among N, which is a token if it has a name."""
+        logprob, tokens = float(logprobs_N[index]), self.tokens
+        if name is not None:
+            likeliest = logprobs_N.topk(min(logprobs, len(logprobs_N)))
+            pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+            top = [Alternative(name(other), value) for other, value in pairs if value > -math.inf]
+            tokens = (*tokens, (len(self.text), Token(name(index), logprob, top)))
+        return Draft(self.text + text, self.logprob + logprob, tokens)
+
+    def finished(self, reason: str, cut: int | None = None) -> Sample:
+        """The continuation as far as `cut`."""
+        kept = [token for start, token in self.tokens if cut is None or start < cut]
+        return Sample(self.text[:cut], reason, self.logprob, kept)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where a continuation begins: with one of N ways to spell what was given of an unfinished word."""
+
+    tokenizer: Tokenizer
+    spellings: list[tuple[tuple[int, ...], float]]
+    """Tokens, and ln p(tokens | the text before). One empty spelling where no word is unfinished."""
+    pending: bytes = b""
+    """What was given of the word."""
+    last: Sequence[int] = ()
+    """The word that was read last, if nothing separates the next one from it yet."""
+
+    def masses(self) -> Tensor:
+        """The logarithms of `spellings`, [N]; they are logits of the choice between them."""
+        return torch.tensor([logprob for _, logprob in self.spellings], dtype=torch.float64)
 
     @property
-    def now(self) -> Snapshot:
-        """Where the model stands after the text so far."""
-        return self._snapshots[-1]
+    def given(self) -> int:
+        """Characters that the spellings begin with and the continuation does not."""
+        return len(self.pending.decode())
 
-    def read(self, ids: Sequence[int]) -> None:
-        """Make the text so far exactly `ids`; only what differs from the text before is read."""
-        common = next((place for place, (old, new) in enumerate(zip(self.ids, ids, strict=False)) if old != new), None)
-        common = min(len(self.ids), len(ids)) if common is None else common
-        while self._snapshots and self.now.length > common:
-            self._snapshots.pop()
-        if not self._snapshots:
-            self._snapshots.append(self._start)
-        self.ids = list(ids)
-        if rest := self.ids[self.now.length :]:
-            self._snapshots.append(self._advance(self.now, rest))
+    def decoder(self) -> StreamDecoder:
+        decoder = self.tokenizer.decoder()
+        for token in self.last:
+            decoder.push(token)
+        return decoder
 
-    def read_text(self, text: str) -> None:
-        """Make the text so far exactly `text`."""
-        self.read(self.tokenizer.encode(text))
+    def text(self, tokens: Sequence[int], *, whole: bool) -> str:
+        """What `tokens`, from the spelling on, make certain of the continuation; the `whole` of it if no more follow."""
+        decoder = self.decoder()
+        certain = "".join(map(decoder.push, tokens))
+        return (certain + decoder.finish() if whole else certain)[self.given :]
 
-    def step(self, token: int) -> None:
-        """Go on by one token."""
-        self.ids.append(token)
-        self._snapshots.append(self._advance(self.now, [token]))
+    def goes_beyond(self, tokens: Sequence[int]) -> bool:
+        """Whether a spelling is longer than what was given, if only by a part of a character."""
+        return sum(len(self.tokenizer.spelling(token)) for token in tokens) > len(self.pending)
 
-    @torch.inference_mode()
-    def next_logits(self) -> Tensor:
-        """The logits of the next token, float32 [V], on the CPU."""
-        return self.model.logits(self.now.hidden_H).float().cpu()
+    def describe(self, index: int) -> str:
+        """What a spelling spells."""
+        return b"".join(map(self.tokenizer.spelling, self.spellings[index][0])).decode(errors="backslashreplace")
 
-    @torch.inference_mode()
-    def _advance(self, start: Snapshot, ids: Sequence[int]) -> Snapshot:
-        state = start.state_LBH
-        for first in range(0, len(ids), _READ_AT_ONCE):
-            part_T = torch.tensor(ids[first : first + _READ_AT_ONCE], device=self.model.device)
-            with one_thread():
-                hidden_TBH, state = self.model(part_T[:, None], state)
-        return Snapshot(start.length + len(ids), state, hidden_TBH[-1, 0])
+
+@dataclass(frozen=True)
+class _Choice:
+    """One of N possibilities, as it was drawn, and the text that it makes certain."""
+
+    text: str
+    logits_N: Tensor
+    index: int
+    name: Callable[[int], str] | None = None
+    """Of each possibility; `None` if none was a token of the continuation."""
+    ends: bool = False
+
+
+class Session(Reader):
+    """One text in progress, which the model can go on with."""
 
     def write(
         self,
@@ -111,85 +157,74 @@ class Session:
         Raises:
             UsageError: `max_tokens` is negative, a stop string is empty, or the seed is out of range.
         """
-        if max_tokens < 0:
-            raise UsageError(f"max_tokens is {max_tokens}; expected 0 or more")
-        if not all(stop):
-            raise UsageError("a stop string is empty; expected some text")
+        check_limits(max_tokens, stop)
         check_seed(seed)
-        return _until(stop, self._drawn(prompt, config, max_tokens, seed))
+        return _until(stop, (choice.text for choice in self._drawn(prompt, config, max_tokens, seed)))
 
-    def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[str]:
+    def sample(
+        self,
+        prompt: str,
+        config: SamplingConfig,
+        *,
+        max_tokens: int = 100,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        logprobs: int = 0,
+    ) -> Sample:
+        """What `write` writes, all at once, with the probability of each token and the `logprobs` likeliest in its place.
+
+        Raises:
+            UsageError: as `write`, or `logprobs` is negative.
+        """
+        check_limits(max_tokens, stop, logprobs)
+        check_seed(seed)
+        draft = Draft()
+        for choice in self._drawn(prompt, config, max_tokens, seed):
+            logprobs_N = choice.logits_N.double().log_softmax(-1)
+            draft = draft.grown(choice.text, logprobs_N, choice.index, choice.name, logprobs)
+            if (cut := first_stop(stop, draft.text)) is not None:
+                return draft.finished("stop", cut)
+            if choice.ends:
+                return draft.finished("eos")
+        return draft.finished("length")
+
+    def opening(self, prompt: str) -> Opening:
+        """Read `prompt`, but for a last word that may be unfinished and has more than one spelling."""
+        tokenizer, cut = self.tokenizer, self.spelling.cut(prompt)
+        if tokenizer.kind == "bpe" and 0 < len(cut.pending) <= _LONGEST_RESPELLED:
+            self.read_text(cut.context)
+            return Opening(tokenizer, self.covers(cut.pending), pending=cut.pending)
+        self.read_text(prompt)
+        after_word = tokenizer.kind == "word" and prompt and not prompt[-1].isspace()
+        return Opening(tokenizer, [((), 0.0)], last=self.ids[-1:] if after_word else [])
+
+    def _drawn(self, prompt: str, config: SamplingConfig, max_tokens: int, seed: int | None) -> Iterator[_Choice]:
         if not max_tokens:
             return
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
-        tokenizer, decoder = self.tokenizer, self.tokenizer.decoder()
-        if tokenizer.kind == "bpe":
-            text, drawn = self._respell(prompt, config, generator, decoder)
-            yield text
-        else:
-            drawn = 0
-            self.read_text(prompt)
-            if tokenizer.kind == "word" and prompt and not prompt[-1].isspace():
-                decoder.push(self.ids[-1])  # so that the next word gets its space
-        for _ in range(max_tokens - drawn):
-            logits_V = self.next_logits()
-            if tokenizer.unk is not None:
-                logits_V = logits_V.index_fill(0, torch.tensor([tokenizer.unk]), -torch.inf)
-            token = sampling.draw(sampling.apply(logits_V, config, self.ids), generator)
-            if token == tokenizer.eos and tokenizer.kind != "word":
-                break
-            self.step(token)
-            yield decoder.push(token)
-        yield decoder.finish()
-
-    def _respell(
-        self, prompt: str, config: SamplingConfig, generator: torch.Generator, decoder: StreamDecoder
-    ) -> tuple[str, int]:
-        """Read a prompt, its last word in a spelling drawn among all; the text beyond it, and how many tokens that is."""
-        cut = self.spelling.cut(prompt)
-        self.read_text(cut.context)
-        if not 0 < len(cut.pending) <= _LONGEST_RESPELLED:
-            self.read_text(prompt)
-            return "", 0
-        found = self.covers(cut.pending)
-        masses = torch.tensor([log_probability for _, log_probability in found])
-        tokens, _ = found[sampling.draw(sampling.apply(masses, config), generator)]
+        opening = self.opening(prompt)
+        masses_N = opening.masses()
+        chosen = sampling.draw(sampling.apply(masses_N, config), generator)
+        tokens, _ = opening.spellings[chosen]
         self.read([*self.ids, *tokens])
-        text = "".join(map(decoder.push, tokens))[len(cut.pending.decode()) :]
-        goes_beyond = sum(len(self.tokenizer.spelling(token)) for token in tokens) > len(cut.pending)
-        return text, int(goes_beyond)  # also where it is not yet a whole character
-
-    @torch.inference_mode()
-    def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
-        """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
-
-        The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
-        """
-        found: list[tuple[tuple[int, ...], float]] = []
-        open_paths: list[tuple[tuple[int, ...], float, bytes]] = [((), 0.0, pending)]
-        state, hidden_BH = self.now.state_LBH, self.now.hidden_H[None]
-        while open_paths:
-            log_probabilities_BV = self.model.logits(hidden_BH).double().log_softmax(-1).cpu()
-            grown = []
-            for row, (path, so_far, rest) in enumerate(open_paths):
-                log_probabilities_V = log_probabilities_BV[row]
-                beyond = torch.from_numpy(self.spelling.extending(rest))
-                for token in beyond[log_probabilities_V[beyond].topk(min(_COVERS, len(beyond))).indices].tolist():
-                    found.append(((*path, token), so_far + float(log_probabilities_V[token])))
-                for token in self.spelling.within(rest):
-                    left = rest[len(self.tokenizer.spelling(token)) :]
-                    grown.append((row, (*path, token), so_far + float(log_probabilities_V[token]), left))
-            found = sorted(found, key=lambda cover: -cover[1])[:_COVERS]
-            worst = found[-1][1] if len(found) == _COVERS else -math.inf
-            grown = sorted((entry for entry in grown if entry[2] > worst), key=lambda entry: -entry[2])[:_COVERS]
-            open_paths = [(path, so_far, left) for _, path, so_far, left in grown]
-            if grown:
-                rows = torch.tensor([row for row, *_ in grown], device=self.model.device)
-                last = torch.tensor([[path[-1] for _, path, _, _ in grown]], device=self.model.device)
-                hidden_TBH, state = self.model(last, tuple(part_LBH[:, rows] for part_LBH in state))
-                hidden_BH = hidden_TBH[0]
-        return found
+        tokenizer, decoder = self.tokenizer, opening.decoder()
+        left = max_tokens - opening.goes_beyond(tokens)
+        text = "".join(map(decoder.push, tokens))[opening.given :]
+        name = opening.describe if left < max_tokens else None
+        yield _Choice(text if left else text + decoder.finish(), masses_N, chosen, name)
+        while left:
+            left -= 1
+            logits_V = self.next_logits()
+            with one_thread():
+                allowed_V = without_unknown(logits_V, tokenizer)
+                token = sampling.draw(sampling.apply(allowed_V, config, self.ids), generator)
+            if ends_text(token, tokenizer):
+                yield _Choice(decoder.finish(), logits_V, token, ends=True)
+                return
+            self.step(token)
+            text = decoder.push(token)
+            yield _Choice(text if left else text + decoder.finish(), logits_V, token, tokenizer.describe)
 
 
 def check_seed(seed: int | None) -> None:
@@ -198,14 +233,37 @@ def check_seed(seed: int | None) -> None:
         raise UsageError(f"seed is {seed}; expected a whole number from 0 to 2^63 - 1")
 
 
+def check_limits(max_tokens: int, stop: Sequence[str], logprobs: int = 0) -> None:
+    """Raise `UsageError` for limits that no continuation can keep."""
+    for name, value in (("max_tokens", max_tokens), ("logprobs", logprobs)):
+        if value < 0:
+            raise UsageError(f"{name} is {value}; expected 0 or more")
+    if not all(stop):
+        raise UsageError("a stop string is empty; expected some text")
+
+
+def without_unknown(logits_V: Tensor, tokenizer: Tokenizer) -> Tensor:
+    """The unknown symbol, which has no text, ruled out."""
+    return logits_V if tokenizer.unk is None else logits_V.index_fill(0, torch.tensor([tokenizer.unk]), -torch.inf)
+
+
+def ends_text(token: int, tokenizer: Tokenizer) -> bool:
+    """Whether a text ends with `token`: with an `<eos>`, except in a word model, where it is a line end."""
+    return token == tokenizer.eos and tokenizer.kind != "word"
+
+
+def first_stop(stop: Sequence[str], text: str) -> int | None:
+    """Where the first of the stop strings in `text` begins."""
+    return min((place for string in stop if (place := text.find(string)) >= 0), default=None)
+
+
 def _until(stop: Sequence[str], pieces: Iterable[str]) -> Iterator[str]:
     """Pass text on up to the first stop string, holding back what may be the beginning of one."""
     held = ""
     for piece in pieces:
         held += piece
-        places = [place for string in stop if (place := held.find(string)) >= 0]
-        if places:
-            yield held[: min(places)]
+        if (place := first_stop(stop, held)) is not None:
+            yield held[:place]
             return
         keep = max((size for string in stop for size in range(1, len(string)) if held.endswith(string[:size])), default=0)
         cut = len(held) - keep

@@ -19,6 +19,8 @@ from lstmlm.tokenizer import Tokenizer
 INNER_MARKS = "'-.\u2019\u2010"
 """They belong to a word when a letter or digit follows: don't, well-known, 3.14, U.S."""
 
+_MOST_REMEMBERED = 10_000
+
 # What a token does to a word that has no open mark at its end.
 CONTINUES, OPEN_MARK, ENDS, NEVER = 0, 1, 2, 3
 
@@ -35,40 +37,87 @@ class Typed:
     """What follows the last white space."""
     word: str
     """The end of `typed` that is part of a word (`typed` without an opening quote, say)."""
+    known: str
+    """What of `word` the context holds already."""
+
+
+@dataclass(frozen=True)
+class After:
+    """What the tokens do to a word."""
+
+    on: NDArray[np.int64]
+    """Places of those with which it may go on."""
+    ends_S: NDArray[np.bool_]
+    """Those that end it; all others make it unknown."""
 
 
 class Spelling:
-    """Look-ups in a tokenizer's vocabulary by what its tokens spell."""
+    """Look-ups in a tokenizer's vocabulary by what its tokens spell. S: places in the sorted vocabulary, and `<eos>`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         spelled = [(tokenizer.spelling(token), token) for token in range(tokenizer.vocabulary_size)]
         ordered = sorted(pair for pair in spelled if pair[0] and pair[1] != tokenizer.eos)
-        self._strings = [string for string, _ in ordered]
-        self._longest = max(map(len, self._strings), default=0)
-        self._tokens = np.array([token for _, token in ordered], dtype=np.int64)
-        self.roles_V: NDArray[np.uint8] = np.array([self._role(token) for _, token in spelled], dtype=np.uint8)
-        self.is_word_V: NDArray[np.bool_] = np.array(
-            [is_word(string.decode(errors="replace")) for string, _ in spelled], bool
+        self.strings = [string for string, _ in ordered]
+        self._longest = max(map(len, self.strings), default=0)
+        self.tokens_S: NDArray[np.int64] = np.array([*(token for _, token in ordered), tokenizer.eos], dtype=np.int64)
+        """All tokens that spell something, by their strings; `<eos>` stands behind them."""
+        self._places = {int(token): place for place, token in enumerate(self.tokens_S)}
+        roles_S = np.array([self._role(int(token)) for token in self.tokens_S], dtype=np.uint8)
+        letter_S = np.array([*map(_letter_first, self.strings), False], dtype=bool)
+        self.is_word_S: NDArray[np.bool_] = np.array(
+            [*(is_word(string.decode(errors="replace")) for string in self.strings), False], bool
         )
         """Tokens that are words by themselves: what a word model may offer."""
-        self.begins_with_letter_V: NDArray[np.bool_] = np.array([_letter_first(string) for string, _ in spelled], dtype=bool)
+        self.after_word = After(np.flatnonzero((roles_S == CONTINUES) | (roles_S == OPEN_MARK)), roles_S == ENDS)
+        after_mark_S = letter_S & (roles_S == CONTINUES)
+        self.after_mark = After(np.flatnonzero(after_mark_S), ~after_mark_S)
+        self.unfinished = np.array([n for n, string in enumerate(self.strings) if _is_unfinished(string)], dtype=np.int64)
+        """Tokens that are a part of a character."""
+        self._undecided: dict[bytes, NDArray[np.int64]] = {}
+        self._part_S, self._parts_before, self._levels = _nested([*map(_part_of_word, self.strings), b""])
 
-    def extending(self, prefix: bytes) -> NDArray[np.int64]:
-        """Tokens whose spelling begins with `prefix` (equal ones included)."""
-        first = bisect_left(self._strings, prefix)
-        last = bisect_left(self._strings, prefix + b"\xff" * 8, lo=first)  # 0xff is in no UTF-8 text
-        return self._tokens[first:last]
+    def place(self, token: int) -> int | None:
+        """Where a token stands in the sorted vocabulary; `None` if it spells nothing."""
+        return self._places.get(token)
+
+    def extending(self, prefix: bytes) -> slice:
+        """The tokens whose spelling begins with `prefix` (equal ones included)."""
+        first = bisect_left(self.strings, prefix)
+        return slice(first, bisect_left(self.strings, prefix + b"\xff" * 8, lo=first))  # 0xff is in no UTF-8 text
 
     def within(self, text: bytes) -> list[int]:
-        """Tokens whose spelling is a proper prefix of `text`."""
+        """The tokens whose spelling is a proper prefix of `text`."""
         found = []
         for length in range(1, min(len(text), self._longest + 1)):
-            place = bisect_left(self._strings, text[:length])
-            while place < len(self._strings) and self._strings[place] == text[:length]:
-                found.append(int(self._tokens[place]))
+            place = bisect_left(self.strings, text[:length])
+            while place < len(self.strings) and self.strings[place] == text[:length]:
+                found.append(place)
                 place += 1
         return found
+
+    def undecided(self, rest: bytes) -> NDArray[np.int64]:
+        """The tokens after which a word may still go on with just `rest`: they spell a part of it, or all of it and then
+        nothing that makes a word longer.
+        """
+        if rest not in self._undecided:
+            beyond = range(*self.extending(rest).indices(len(self.strings))) if rest else self.after_word.on.tolist()
+            ending = [place for place in beyond if adds_nothing(self.strings[place][len(rest) :])]
+            if len(self._undecided) >= _MOST_REMEMBERED:
+                self._undecided.clear()
+            self._undecided[rest] = np.array(self.within(rest) + ending, dtype=np.int64)
+        return self._undecided[rest]
+
+    def heaviest_chain(self, share_S: NDArray[np.float64]) -> float:
+        """Given a share of each token, an upper bound of what any one word gets of it, as the beginning of its spelling.
+
+        A word gets at most the shares of those that spell a part of it, and of those that end it, in all their ways. So the
+        tokens are counted by the part of a word that they spell, and to each such part is added what it begins with.
+        """
+        chain = np.bincount(self._part_S, share_S, len(self._parts_before))
+        for level in self._levels:
+            chain[level] += chain[self._parts_before[level]]
+        return float(chain.max())
 
     def cut(self, text: str) -> Typed:
         """Where completion of `text` begins (see the module's docstring)."""
@@ -77,10 +126,13 @@ class Spelling:
             start -= 1
         typed = text[start:]
         if self.tokenizer.kind == "word":
-            return Typed(text[:start], self.tokenizer.normalize(typed).encode(), typed, typed)
-        attached = self.tokenizer.kind == "bpe" and start > 0 and text[start - 1] == " "
+            return Typed(text[:start], self.tokenizer.normalize(typed).encode(), typed, typed, "")
+        word = _word_at_end(typed)
+        if self.tokenizer.kind != "bpe":  # there is one way to spell it
+            return Typed(text, b"", typed, word, word)
+        attached = start > 0 and text[start - 1] == " "
         cut = start - 1 if attached else start
-        return Typed(text[:cut], self.tokenizer.normalize(text[cut:]).encode(), typed, _word_at_end(typed))
+        return Typed(text[:cut], self.tokenizer.normalize(text[cut:]).encode(), typed, word, "")
 
     def _role(self, token: int) -> int:
         if token == self.tokenizer.eos:
@@ -121,9 +173,45 @@ def is_word(text: str) -> bool:
     return any(map(str.isalnum, text)) and "\ufffd" not in text
 
 
+def _is_unfinished(string: bytes) -> bool:
+    return string.decode(errors="replace") == "\ufffd"
+
+
 def _letter_first(string: bytes) -> bool:
     text = string.decode(errors="ignore")
     return not text or is_word_character(text[0])
+
+
+def _part_of_word(string: bytes) -> bytes:
+    """What a token spells of a word: without what ends it, or may turn out to."""
+    text = string.decode(errors="replace")
+    start = next((place for place, character in enumerate(text) if is_word_character(character)), len(text))
+    part = text[: word_end(text, start)] if start < len(text) else ""
+    while part and (part[-1] in INNER_MARKS or part[-1] == "\ufffd"):
+        part = part[:-1]
+    return part.encode() if string.startswith(part.encode()) else b""
+
+
+def _nested(parts_S: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Number the parts: the number of each token's, that of the longest part each begins with, and all numbers by depth."""
+    parts = sorted({b"", *parts_S})
+    number = {part: index for index, part in enumerate(parts)}
+    before, depths, above = [0] * len(parts), [0] * len(parts), [b""]
+    for index, part in enumerate(parts[1:], 1):
+        while not part.startswith(above[-1]):
+            above.pop()
+        before[index], depths[index] = number[above[-1]], len(above)
+        above.append(part)
+    levels = [np.flatnonzero(np.array(depths) == depth) for depth in range(1, max(depths) + 1)]
+    return np.array([number[part] for part in parts_S]), np.array(before), levels
+
+
+def adds_nothing(string: bytes) -> bool:
+    """Whether a word may be over before `string`: there is no letter, nor a mark with a letter after it."""
+    text = string.decode(errors="replace")
+    if text[:1] in INNER_MARKS:
+        return not any(map(is_word_character, text[1:2]))
+    return text == "\ufffd" or word_end(text, 0) == 0
 
 
 def _word_at_end(typed: str) -> str:

@@ -1,6 +1,6 @@
 """How unexpected each token, word or line of a text is: the sum that `evaluate` reports, taken apart.
 
-N tokens of a text
+N tokens of a text, V vocabulary
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmlm.checkpoint import LoadedModel
+from lstmlm.config import BOUNDARIES, UNITS
 from lstmlm.corpus.reading import into_documents, split_lines
 from lstmlm.errors import UsageError
-from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram
+from lstmlm.predictor import AnyModel, Predictor
+from lstmlm.reader import Reader
 from lstmlm.scoring import score_segments
 from lstmlm.token_store import id_type
 from lstmlm.tokenizer import Tokenizer
 
-UNITS = ("token", "word", "line")
+Model = AnyModel | Predictor[Any] | Reader
 Span = tuple[int, int]
 """Characters of a text, from and to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Surprisal:
     """A piece of a text, and -ln p(piece | all of the text before it)."""
 
@@ -43,11 +45,11 @@ class Surprisal:
 
     @property
     def bits(self) -> float:
-        """Nats / ln 2"""
+        """The same in bits, nats / ln 2."""
         return self.nats / math.log(2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Token:
     id: int
     span: Span
@@ -58,28 +60,38 @@ class _Token:
     """The line that it belongs to, without its line end."""
 
 
-def surprisals(model: LoadedModel | LoadedNGram | Session, text: str, per: str = "token") -> list[Surprisal]:
+def surprisals(model: Model, text: str, per: str = "token", *, boundary: str = "leading") -> list[Surprisal]:
     r"""Surprisal of each token, word or line of `text`, in nats, read as `evaluate` reads a file with the text.
 
     The state is zero and the first input `<eos>`, whatever a session has read. The model's document rule says where
     documents end; the `<eos>` that closes one is a token without characters and belongs to the document's last line.
 
-    A word is what stands between white space; the space that a token has before it counts to its word (Oh & Schuler 2024,
-    arXiv 2406.10851, discuss that choice), while tokens of white space alone and `<eos>` are no part of any. A line is as
-    unexpected as its tokens with its line end together; one without tokens is left out. So the tokens' nats add up to the
-    lines', and to the `nll_nats` of `evaluate`.
+    A word is what stands between white space, and a line is as unexpected as its tokens with its line end together; one
+    without tokens is left out. A token counts to a word if it spells any of it, be it with the space before; tokens of white
+    space alone and `<eos>` count to none. So the tokens' nats add up to the lines', and to the `nll_nats` of `evaluate`.
+
+    That a word ends is thus told by the token after it, which carries the space: `leading`. With `trailing`, the part of
+    that token's surprisal which says that the word ends, -ln of the sum of p over all tokens that begin with white space and
+    `<eos>`, moves to the word (Pimentel & Meister 2024, arXiv 2406.14561; Oh & Schuler 2024, arXiv 2406.10851). Then
+    "the" is no longer more likely than it should be because "then" begins with it. Sums stay the same. Word models tell
+    where words end in any case. It takes a step of the model for each token.
 
     Raises:
-        UsageError: `per` is not one of `UNITS`.
+        UsageError: `per` or `boundary` is not one of the above.
         DataError: the text holds half of a surrogate pair.
         DivergedError: a token has no finite probability.
     """
-    if per not in UNITS:
-        raise UsageError(f"per is {per!r}; expected one of {', '.join(UNITS)}")
-    loaded = model.loaded if isinstance(model, Session) else model
-    tokenizer = loaded.tokenizer
+    for name, value, allowed in (("per", per, UNITS), ("boundary", boundary, BOUNDARIES)):
+        if value not in allowed:
+            raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+    reader = model if isinstance(model, Reader) else Reader(model)
+    tokenizer, loaded = reader.tokenizer, reader.predictor.loaded
     tokens = list(_tokens(tokenizer, text, loaded.documents))
-    nats_N = _nats(loaded, [token.id for token in tokens])
+    ids = [token.id for token in tokens]
+    if boundary == "trailing" and tokenizer.kind != "word":
+        nats_N = _with_word_ends(reader, ids, [text[token.last : token.last + 1].strip() != "" for token in tokens])
+    else:
+        nats_N = _nats(reader, ids)
     return [
         Surprisal(
             text[start:end],
@@ -87,18 +99,47 @@ def surprisals(model: LoadedModel | LoadedNGram | Session, text: str, per: str =
             end,
             nats=math.fsum(nats_N[places]),
             tokens=len(places),
-            unknown=any(tokens[place].id == tokenizer.unk for place in places),
+            unknown=any(ids[place] == tokenizer.unk for place in places),
         )
         for (start, end), places in _units(tokens, text, per)
     ]
 
 
-def _nats(loaded: LoadedModel | LoadedNGram, ids: Sequence[int]) -> NDArray[np.float64]:
+def _nats(reader: Reader, ids: Sequence[int]) -> NDArray[np.float64]:
     """Surprisal of each token given those before it, [N]."""
+    loaded = reader.predictor.loaded
+    if reader.predictor.learns:
+        rows = zip(_stepped(reader, ids), ids, strict=True)
+        return np.array([-math.log(probabilities_V[token]) for probabilities_V, token in rows])
     ids_N = np.array(ids, id_type(loaded.tokenizer.vocabulary_size))
     if isinstance(loaded, LoadedNGram):
         return loaded.model.score(ids_N)
     return score_segments(loaded.model, [ids_N], eos=loaded.tokenizer.eos).nats_N
+
+
+def _with_word_ends(reader: Reader, ids: Sequence[int], in_word_N: Sequence[bool]) -> NDArray[np.float64]:
+    """As `_nats`, but that a word ends counts to its last token and not to the one after it; the sum is the same."""
+    tokenizer = reader.tokenizer
+    spelled = [tokenizer.spelling(token).decode(errors="replace") for token in range(tokenizer.vocabulary_size)]
+    ends_word_V = np.array([string[:1].isspace() for string in spelled])
+    ends_word_V[tokenizer.eos] = True
+    nats_N = np.empty(len(ids))
+    for place, probabilities_V in enumerate(_stepped(reader, ids)):
+        nats_N[place] = -math.log(probabilities_V[ids[place]])
+        if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
+            end = -math.log(probabilities_V[ends_word_V].sum())
+            nats_N[place - 1] += end
+            nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
+    return nats_N
+
+
+def _stepped(reader: Reader, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+    """Before each token, p of every token as the next one, [V]."""
+    predictor = reader.predictor
+    place = predictor.start
+    for token in ids:
+        yield predictor.distributions([place])[0]
+        place = predictor.read(place, [token]) if predictor.learns else predictor.ahead([place], [token])[0]
 
 
 def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]:
@@ -106,8 +147,8 @@ def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]
     begin = 0
     line = (0, 0)
     for piece in into_documents([text] if text else [], documents):
-        lines = split_lines(piece.text)
-        for content, (ids, offsets) in zip(lines, tokenizer.encode_with_offsets(lines), strict=True):
+        encoded = tokenizer.encode_with_offsets(piece.text)
+        for content, (ids, offsets) in zip(split_lines(piece.text), encoded, strict=True):
             line = (begin, begin + len(content.removesuffix("\n")))
             spans = _without_overlap(content, offsets, skip_white=tokenizer.kind == "word")
             for token, (start, end), (_, touched) in zip(ids, spans, offsets, strict=True):

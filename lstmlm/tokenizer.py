@@ -123,12 +123,14 @@ class Tokenizer:
         _check_unicode(text)
         return [token for line in self._encode_lines(split_lines(text)) for token in line]
 
-    def encode_with_offsets(self, lines: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-        """Line by line, the ids of `encode`, and which characters of the line each stands for, from and to.
+    def encode_with_offsets(self, text: str) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """The ids of `encode`, line by line, and which characters of its line each stands for, from and to.
 
-        A token that spells a part of a character counts as standing for all of it, so that offsets may overlap. What a
-        normalization took away belongs to no token.
+        A token that spells a part of a character stands for all of it, so that offsets may overlap. What a normalization
+        took away belongs to no token.
         """
+        _check_unicode(text)
+        lines = split_lines(text)
         encodings = self._backend.encode_batch(lines, add_special_tokens=False)
         for line, encoding in zip(lines, encodings, strict=True):
             if self.kind == "word" and line.endswith("\n"):

@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 
+from lstmlm.adaptation import Adaptation
+from lstmlm.adaptation.dynamic import measure_gradients
+from lstmlm.adaptation.mixture import ROWS
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
-from lstmlm.config import CorpusConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
+from lstmlm.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
 from lstmlm.corpus import Piece
 from lstmlm.model import LanguageModel
+from lstmlm.ngram import train_ngram
+from lstmlm.token_store import Ids, read_segments
 from lstmlm.tokenizer import Tokenizer
 from lstmlm.training import RunOptions, train
 from lstmlm.training.events import Event
@@ -100,3 +105,22 @@ def warm(source: Path, start: Path | str, kind: str = "char", **training: Any) -
     """A short run that leaves open whatever the start decides."""
     chosen = options(source, kind, **{"steps": 12, "validate_every": 4, "checkpoint_every": "3", "batch_size": 2} | training)
     return RunOptions(sources=chosen.sources, training=chosen.training, runtime=chosen.runtime, start=str(start))
+
+
+def ids_of(loaded: LoadedModel, text: str) -> Ids:
+    found, _ = read_segments(loaded.tokenizer, [[Piece(text, ends_document=True)]])
+    return found[0]
+
+
+def adaptation(loaded: LoadedModel) -> Adaptation:
+    vocabulary_size, eos = loaded.tokenizer.vocabulary_size, loaded.tokenizer.eos
+    ids = ids_of(loaded, text(40))
+    *_, rms = measure_gradients(loaded.model, ids, eos, segment=5, places=4, run=3)
+    return Adaptation(
+        cache=CacheConfig(window=7, sharpness=0.5),
+        dynamic=DynamicConfig(segment=5, learning_rate=2e-3, decay=0.05),
+        gradient_rms=rms,
+        ngram=train_ngram([ids], vocabulary_size=vocabulary_size, eos=eos, order=3),
+        weights={row.name: {part: 1 / len(row.parts) for part in row.parts} for row in ROWS},
+        tuned_on={"split": "valid"},
+    )

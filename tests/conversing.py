@@ -7,6 +7,7 @@ from pathlib import Path
 import building
 import torch
 
+from lstmlm.adaptation import save_adaptation
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 
 UNIGRAM = {"the": 0.4, "cat": 0.24, "can": 0.16, "dog": 0.1, "<eos>": 0.06, "<unk>": 0.04}
@@ -39,4 +40,6 @@ def bigram_model(path: Path, bigrams: dict[str, dict[str, float]] = BIGRAMS) -> 
                 probabilities_V[token_of[word]] = probability
             model.output.weight[:, token] = probabilities_V.log() / torch.tanh(torch.tensor(1.0))
     save_model(path, model, tokenizer)
-    return load_model(path)
+    loaded = load_model(path)
+    save_adaptation(loaded, building.adaptation(loaded))
+    return loaded

@@ -22,32 +22,10 @@ from lstmlm.adaptation.mixture import ROWS, Row, fitted_weights, mixed, row_name
 from lstmlm.adaptation.rows import Reading, mix_row, read_parts
 from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.config import CacheConfig, DynamicConfig
-from lstmlm.corpus import Piece
 from lstmlm.errors import ArtefactError, DivergedError, UsageError
-from lstmlm.ngram import train_ngram
 from lstmlm.scoring import score_segments
 from lstmlm.storage import amend, read_json, to_json
-from lstmlm.token_store import Ids, read_segments
-
-
-def ids_of(loaded: LoadedModel, text: str) -> Ids:
-    found, _ = read_segments(loaded.tokenizer, [[Piece(text, ends_document=True)]])
-    return found[0]
-
-
-def adaptation_of(loaded: LoadedModel) -> Adaptation:
-    vocabulary_size, eos = loaded.tokenizer.vocabulary_size, loaded.tokenizer.eos
-    ids = ids_of(loaded, building.text(40))
-    *_, rms = measure_gradients(loaded.model, ids, eos, segment=5, places=4, run=3)
-    return Adaptation(
-        cache=CacheConfig(window=7, sharpness=0.5),
-        dynamic=DynamicConfig(segment=5, learning_rate=2e-3, decay=0.05),
-        gradient_rms=rms,
-        ngram=train_ngram([ids], vocabulary_size=vocabulary_size, eos=eos, order=3),
-        weights={row.name: {part: 1 / len(row.parts) for part in row.parts} for row in ROWS},
-        tuned_on={"split": "valid"},
-    )
-
+from lstmlm.token_store import Ids
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {},
@@ -61,13 +39,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.fixture(params=list(SHAPES))
 def tuned(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LoadedModel, Adaptation]:
     loaded = building.saved_model(tmp_path / "model", "word", **SHAPES[request.param])
-    return loaded, adaptation_of(loaded)
+    return loaded, building.adaptation(loaded)
 
 
 @pytest.fixture
 def tied(tmp_path: Path) -> tuple[LoadedModel, Adaptation]:
     loaded = building.saved_model(tmp_path / "model", "word")
-    return loaded, adaptation_of(loaded)
+    return loaded, building.adaptation(loaded)
 
 
 def scored(loaded: LoadedModel, adaptation: Adaptation, texts: list[Ids], row: Row) -> np.ndarray:
@@ -86,7 +64,7 @@ def test_every_distribution_sums_to_one_and_is_the_one_that_is_scored(
 ) -> None:
     loaded, adaptation = tuned
     monkeypatch.setattr(rows, "_BLOCK", 16)
-    ids = ids_of(loaded, building.text(6))
+    ids = building.ids_of(loaded, building.text(6))
     adapted = AdaptedModel(loaded, adaptation, row.name)
     standing, found = adapted.start, []
     for token in map(int, ids):
@@ -101,7 +79,7 @@ def test_every_distribution_sums_to_one_and_is_the_one_that_is_scored(
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_nothing_is_looked_ahead(row: Row, tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
-    ids = ids_of(loaded, building.text(6))
+    ids = building.ids_of(loaded, building.text(6))
     changed = ids.copy()
     changed[20:] = ids[20:][::-1]
     assert (changed != ids).any()
@@ -112,7 +90,7 @@ def test_nothing_is_looked_ahead(row: Row, tuned: tuple[LoadedModel, Adaptation]
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_text_forgets_the_one_before(row: Row, tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
-    ids = ids_of(loaded, building.text(6))
+    ids = building.ids_of(loaded, building.text(6))
     both = scored(loaded, adaptation, [ids, ids], row)
     np.testing.assert_allclose(both[len(ids) :], both[: len(ids)], rtol=1e-6)
 
@@ -121,7 +99,7 @@ def test_a_text_forgets_the_one_before(row: Row, tuned: tuple[LoadedModel, Adapt
 def test_one_can_go_back_to_any_place(row: Row, tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
     adapted = AdaptedModel(loaded, adaptation, row.name)
-    ids = [int(token) for token in ids_of(loaded, building.text(3))]
+    ids = [int(token) for token in building.ids_of(loaded, building.text(3))]
     standings = [adapted.start]
     for token in ids:
         standings.append(adapted.feed(standings[-1], token))
@@ -141,7 +119,7 @@ def test_blocks_do_not_change_the_figure(
     block: int, tuned: tuple[LoadedModel, Adaptation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, adaptation = tuned
-    ids = ids_of(loaded, building.text(6))
+    ids = building.ids_of(loaded, building.text(6))
     row = ROWS[2]
     assert row.name == "cache+dynamic"
     whole = scored(loaded, adaptation, [ids], row)
@@ -182,7 +160,7 @@ def test_memories_that_begin_alike_go_on_alone() -> None:
 def test_a_step_of_dynamic_evaluation_is_the_equation(tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
     model = load_model(loaded.path).model
-    ids = ids_of(loaded, building.text(2))[:10]
+    ids = building.ids_of(loaded, building.text(2))[:10]
     dynamic = DynamicEvaluation(loaded.model, adaptation.dynamic, adaptation.gradient_rms)
     first, second = dynamic.read_text(ids, loaded.tokenizer.eos)
     trained = [parameter.detach().clone() for parameter in model.parameters()]
@@ -209,7 +187,7 @@ def test_vectors_of_many_symbols_do_not_learn(
 ) -> None:
     loaded, adaptation = tuned
     monkeypatch.setattr(dynamic_evaluation, "_MANY_SYMBOLS", 2)
-    ids = ids_of(loaded, building.text(4))
+    ids = building.ids_of(loaded, building.text(4))
     *_, rms = measure_gradients(loaded.model, ids, loaded.tokenizer.eos, segment=5, places=2, run=2)
     vectors = {"embedding.weight", "output.weight", "rnn.layers.0.weight_ih"}
     config = loaded.model.config
@@ -226,7 +204,7 @@ def test_vectors_of_many_symbols_do_not_learn(
 
 def test_without_rate_and_decay_dynamic_evaluation_is_static(tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
-    ids = ids_of(loaded, building.text(6))
+    ids = building.ids_of(loaded, building.text(6))
     still = DynamicEvaluation(loaded.model, DynamicConfig(segment=4, learning_rate=0.0, decay=0.0), adaptation.gradient_rms)
     found = torch.cat([learned.nats_T for learned in still.read_text(ids, loaded.tokenizer.eos)])
     np.testing.assert_allclose(found, score_segments(loaded.model, [ids], eos=loaded.tokenizer.eos).nats_N, rtol=1e-5)
@@ -236,12 +214,12 @@ def test_a_rate_that_is_far_too_high_is_an_error_and_no_figure(tied: tuple[Loade
     loaded, adaptation = tied
     wild = replace(adaptation, dynamic=DynamicConfig(segment=5, learning_rate=1e4, decay=0.0))
     with pytest.raises(DivergedError, match="leave --dynamic away"):
-        scored(loaded, wild, [ids_of(loaded, building.text(40))], ROWS[1])
+        scored(loaded, wild, [building.ids_of(loaded, building.text(40))], ROWS[1])
 
 
 def test_learning_works_inside_inference_mode(tied: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tied
-    ids = [int(token) for token in ids_of(loaded, building.text(2))]
+    ids = [int(token) for token in building.ids_of(loaded, building.text(2))]
     found = []
     for mode in (True, False):
         with torch.inference_mode(mode):
@@ -256,13 +234,13 @@ def test_learning_works_inside_inference_mode(tied: tuple[LoadedModel, Adaptatio
 def test_evaluation_leaves_the_model_as_it_was(tuned: tuple[LoadedModel, Adaptation]) -> None:
     loaded, adaptation = tuned
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
-    scored(loaded, adaptation, [ids_of(loaded, building.text(6))], ROWS[-1])
+    scored(loaded, adaptation, [building.ids_of(loaded, building.text(6))], ROWS[-1])
     assert all((weight == before[name]).all() for name, weight in loaded.model.state_dict().items())
     assert not any(parameter.grad is not None for parameter in loaded.model.parameters())
 
 
 def test_gradients_are_root_mean_squares(word_model: LoadedModel) -> None:
-    ids, eos = ids_of(word_model, building.text(10)), word_model.tokenizer.eos
+    ids, eos = building.ids_of(word_model, building.text(10)), word_model.tokenizer.eos
     *_, found = measure_gradients(word_model.model, ids, eos, segment=6, places=1, run=2)
     model = load_model(word_model.path).model
     squares, state = torch.zeros_like(model.output.bias), model.initial_state(1)
@@ -312,7 +290,7 @@ def test_what_was_tuned_comes_back(tuned: tuple[LoadedModel, Adaptation]) -> Non
         save_adaptation(loaded, adaptation)
         found = load_adaptation(load_model(loaded.path))
         assert (found.cache, found.dynamic, found.weights) == (adaptation.cache, adaptation.dynamic, adaptation.weights)
-        ids = ids_of(loaded, building.text(6))
+        ids = building.ids_of(loaded, building.text(6))
         for row in ROWS:
             np.testing.assert_allclose(scored(loaded, found, [ids], row), scored(loaded, adaptation, [ids], row), rtol=1e-6)
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import building
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstmlm.adaptation import save_adaptation
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.completion import Completion, complete
 from lstmlm.errors import DataError, UsageError
 from lstmlm.generation import Session
+from lstmlm.predictor import open_predictor
+from lstmlm.reader import Reader
 from lstmlm.tokenizer import UNK, Tokenizer
 
 KINDS = ("word", "char", "byte", "bpe")
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-LENGTH = 5
-"""Tokens of the sequences that brute force looks at."""
 
 
 @pytest.fixture(scope="module")
@@ -109,70 +114,182 @@ def test_fewer_are_the_first_of_more(word_model: LoadedModel) -> None:
 
 # --- spelled words, by brute force -----------------------------------------------------------------------------------
 
+SAID = {
+    "char": ["a", "b", " ", "-", "."],
+    "byte": ["a", "b", " ", "-", "\u201c"],
+    "bpe": ["a", "b", " ", "-", "ab", " a", " ab", "\n"],
+}
+"""What the toys can say, byte by byte where it is no token."""
+LONGEST = 4
+"""Tokens until a toy's word has to end."""
 
-def toy(folder: Path, kind: str) -> tuple[LoadedModel, list[int]]:
-    """A model that only ever says the tokens in the list, and likes to end its words soon."""
+
+def toy_tokenizer(kind: str) -> Tokenizer:
     source = {"char": "ab ab a-b .", "byte": "x", "bpe": " ab ab ab ab a" * 9}[kind]
-    tokenizer: Tokenizer = building.tokenizer(kind, source, **({"vocabulary_size": 259} if kind == "bpe" else {}))
-    model = building.model(tokenizer.vocabulary_size, seed=5, traces=(2, 9) if kind == "bpe" else ())
-    wanted = {"char": ["a", "b", " ", "-", "."], "byte": ["a", "b", " "], "bpe": ["a", "b", " ", "-", "ab"]}[kind]
-    said = [token for token in range(tokenizer.vocabulary_size) if tokenizer.spelling(token) in [w.encode() for w in wanted]]
-    said += list("“".encode()) if kind == "byte" else []
-    said += [token for token in (tokenizer.eos, tokenizer.unk) if token is not None]
-    if kind == "bpe":
-        said += [token for token in range(256, tokenizer.eos) if tokenizer.spelling(token).startswith(b" ")]
-    with torch.no_grad():
-        model.output.bias.sub_(60.0)
-        model.output.bias[said] += 60.0
-        model.output.bias[tokenizer.encode(" ")] += 3.0
-    save_model(folder / "toy", model, tokenizer)
-    return load_model(folder / "toy"), said
+    return building.tokenizer(kind, source, **({"vocabulary_size": 259} if kind == "bpe" else {}))
 
 
-def brute_force(model: LoadedModel, said: list[int], context: str, pending: str, start: int) -> dict[str, float]:
-    """p(word | context, what follows begins with pending), over every sequence of tokens; the word begins at `start`."""
-    tokenizer = model.tokenizer
-    ids = [tokenizer.eos, *tokenizer.encode(context)]
-    sequences = torch.tensor(list(itertools.product(said, repeat=LENGTH)))
-    with torch.no_grad():
-        hidden_TBH, state = model.model(torch.tensor(ids)[:, None], model.model.initial_state(1))
-        states = tuple(part.expand(-1, len(sequences), -1).contiguous() for part in state)
-        later_TBH, _ = model.model(sequences.T[:-1], states)
-        hidden_TBH = torch.cat([hidden_TBH[-1:].expand(-1, len(sequences), -1), later_TBH])
-        logs_TBV = model.model.logits(hidden_TBH).log_softmax(-1)
-        mass = logs_TBV.gather(2, sequences.T[:, :, None]).sum(0).squeeze(1).double().exp().tolist()
-    # two characters of no language stand for the control tokens: one ends a word, the other makes it unknown
-    control = {tokenizer.eos: "\u2403".encode()} | ({} if tokenizer.unk is None else {tokenizer.unk: b"\xff"})
-    spelled = {token: control.get(token, tokenizer.spelling(token)) for token in said}
+class Toy:
+    """A predictor in double precision: what it says depends on all it has read, and no word is long."""
+
+    learns, kept = False, 100
+
+    def __init__(self, kind: str, seed: int = 0) -> None:
+        self.tokenizer = toy_tokenizer(kind)
+        self.start: tuple[int, ...] = (seed,)
+        wanted = {bytes([byte]) for text in SAID[kind] for byte in text.encode()} | {text.encode() for text in SAID[kind]}
+        tokens = range(self.tokenizer.vocabulary_size)
+        control = [token for token in (self.tokenizer.eos, self.tokenizer.unk) if token is not None]
+        self.said = np.array([token for token in tokens if self.tokenizer.spelling(token) in wanted or token in control])
+        self.ends = [t for t in self.said if self.tokenizer.spelling(t)[:1] in (b"", b" ", b"\n")]
+
+    def read(self, place: tuple[int, ...], ids: Sequence[int]) -> tuple[int, ...]:
+        return (*place, *map(int, ids))
+
+    def ahead(self, places: Sequence[tuple[int, ...]], tokens: Sequence[int]) -> list[tuple[int, ...]]:
+        return [(*place, int(token)) for place, token in zip(places, tokens, strict=True)]
+
+    def distributions(self, places: Sequence[tuple[int, ...]]) -> np.ndarray:
+        return np.stack([self._distribution(place) for place in places])
+
+    def _distribution(self, place: tuple[int, ...]) -> np.ndarray:
+        found = np.zeros(self.tokenizer.vocabulary_size)
+        generator = np.random.default_rng([token + 1 for token in place])
+        in_word = next((n for n, token in enumerate(reversed(place[1:])) if token in self.ends), len(place) - 1)
+        spoken = self.said if in_word < LONGEST else self.ends
+        found[spoken] = generator.exponential(size=len(spoken)) ** 2
+        return found / found.sum()
+
+
+def brute_force(predictor: Any, context: str, pending: bytes, start: int) -> dict[str, float]:
+    """p(word | context, what follows begins with pending), by all that may follow; the word begins at byte `start`."""
+    tokenizer = predictor.tokenizer
+    control = {tokenizer.eos: "\u2403".encode(), tokenizer.unk: "\u2047".encode()}  # one ends a word, one makes it unknown
     words: defaultdict[str, float] = defaultdict(float)
     total = 0.0
-    for sequence, share in zip(sequences.tolist(), mass, strict=True):
-        written = b"".join(spelled[token] for token in sequence).decode(errors="replace")
-        if not written.startswith(pending):
-            continue
-        total += share
-        match = re.match(r"(?:[ab]|[-.](?=[ab]))*", written[start:])
-        assert match is not None
-        if not re.match("[-.]?\ufffd", written[start + match.end() :]):
-            words[match[0]] += share
-    return {word: share / total for word, share in words.items()}
+    open_ways = [(predictor.read(predictor.start, tokenizer.encode(context)), b"", 1.0)]
+    while open_ways:
+        place, spelled, share = open_ways.pop()
+        found_V = predictor.distributions([place])[0]
+        for token in np.flatnonzero(found_V > 0):
+            longer = spelled + control.get(int(token), tokenizer.spelling(int(token)))
+            if not longer.startswith(pending[: len(longer)]):
+                continue
+            mass = share * float(found_V[token])
+            total += mass if len(spelled) < len(pending) <= len(longer) else 0.0
+            text = longer[start:].decode(errors="replace")
+            match = re.match(r"(?:[ab]|[-.](?=[ab]))*", text)
+            assert match is not None
+            rest = text[match.end() :]
+            if len(longer) < len(pending) or rest in ("", "-", ".", "\ufffd", "-\ufffd", ".\ufffd"):
+                if mass > 1e-15:
+                    open_ways.append((predictor.ahead([place], [token])[0], longer, mass))
+            elif not re.match("[-.]?[\ufffd\u2047]", rest):  # a character that is damaged makes a word unknown, too
+                words[match[0]] += mass
+    return {word: share / (total if pending else 1.0) for word, share in words.items() if word}
+
+
+QUESTIONS = [("", ""), ("ab ", ""), ("ab ab ", "a"), ("", "b"), ("a ", "ab"), ("ab b-", "a"), ("a ", "b-"), ("b", "")]
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-@pytest.mark.parametrize(("context", "typed"), [("", ""), ("ab ", ""), ("ab ab ", "a"), ("", "b"), ("a ", "ab")])
-def test_spelled_words_are_those_of_brute_force(tmp_path: Path, kind: str, context: str, typed: str) -> None:
-    model, said = toy(tmp_path, kind)
-    result = complete(model, context + typed, k=1000)
-    attached = " " if kind == "bpe" and context else ""
-    expected = brute_force(model, said, context.removesuffix(attached), attached + typed, len(attached))
-    assert result.mass_bound < 0.02
+@pytest.mark.parametrize(("context", "typed"), QUESTIONS)
+def test_spelled_words_are_those_of_brute_force(kind: str, context: str, typed: str) -> None:
+    for seed in range(3):
+        predictor = Toy(kind, seed)
+        text = context + typed
+        _, space, word = text.rpartition(" ")
+        attached = space if kind == "bpe" else ""
+        pending = (attached + word).encode()
+        start = len(attached) + len(word) - len(re.search(r"(?:[ab][ab.-]*)?$", word)[0])  # type: ignore[index]
+        expected = brute_force(predictor, text[: len(text) - len(pending)], pending, start)
+        typed_word = (attached + word)[start:]
+        expected = {word: share for word, share in expected.items() if word.startswith(typed_word) and word[0] in "ab"}
+        assert len(expected) > 2
+        result = complete(predictor, text, k=1000, tolerance=1e-12)
+        check(result, text)
+        found = {candidate.word: candidate.probability for candidate in result.candidates}
+        for word, share in expected.items():
+            assert found.get(word, 0.0) == pytest.approx(share, abs=1e-9), word
+        assert all(expected.get(word, 0.0) == pytest.approx(share, abs=1e-9) for word, share in found.items())
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@pytest.mark.parametrize(("context", "typed"), QUESTIONS)
+def test_a_short_list_is_the_beginning_of_the_long_one(kind: str, context: str, typed: str) -> None:
+    for seed in range(5):
+        predictor = Toy(kind, seed)
+        every = complete(predictor, context + typed, k=1000, tolerance=1e-12).candidates
+        for k in (1, 3, 7):
+            few = complete(predictor, context + typed, k)
+            assert few.exact
+            shares = {c.word: c.probability for c in every}  # words that differ by less than the bound may change places
+            assert [shares[c.word] for c in few.candidates] == pytest.approx([c.probability for c in every[:k]], abs=1e-6)
+            assert [c.probability for c in few.candidates] == pytest.approx([c.probability for c in every[:k]], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@pytest.mark.parametrize("tolerance", [0.3, 0.03, 3e-3, 1e-5])
+def test_the_bound_holds(kind: str, tolerance: float) -> None:
+    for seed, (context, typed) in itertools.product(range(4), QUESTIONS):
+        predictor = Toy(kind, seed)
+        exact = {c.word: c.probability for c in complete(predictor, context + typed, k=1000, tolerance=1e-12).candidates}
+        rough = complete(predictor, context + typed, k=4, tolerance=tolerance)
+        check(rough, context + typed)
+        assert rough.mass_bound <= tolerance
+        off = math.fsum(abs(c.probability - exact[c.word]) for c in rough.candidates)
+        assert off <= rough.mass_bound + 1e-12
+        left_out = max((p for word, p in exact.items() if word not in {c.word for c in rough.candidates}), default=0.0)
+        assert left_out <= rough.candidates[-1].probability + rough.mass_bound + 1e-12
+
+
+def test_no_time_at_all_is_an_answer_too() -> None:
+    result = complete(Toy("bpe"), "ab a", deadline=0.0)
     assert not result.exact
-    check(result, context + typed)
-    found = {candidate.word: candidate.probability for candidate in result.candidates}
-    short = [word for word in ("a", "b", "aa", "ab", "ba", "bb") if word.startswith(typed)]
-    assert {*short} <= found.keys()
-    for word in short:
-        assert found[word] == pytest.approx(expected[word], abs=result.mass_bound + 1e-5), word
+    assert result.mass_bound > 0
+    check(result, "ab a")
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_one_more_key_filters_the_list(kind: str) -> None:
+    for seed in range(4):
+        reader = Reader(Toy(kind, seed))
+        lists = {
+            typed: {c.word: c.probability for c in complete(reader, f"ab {typed}", k=1000, tolerance=1e-12).candidates}
+            for typed in ("", "a", "ab", "aba")
+        }
+        for shorter, longer in itertools.pairwise(lists):
+            kept = {word: p for word, p in lists[shorter].items() if word.startswith(longer)}
+            share = math.fsum(kept.values()) / math.fsum(lists[longer].values())
+            for word in kept.keys() | lists[longer].keys():
+                assert lists[longer].get(word, 0.0) * share == pytest.approx(kept.get(word, 0.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe"])
+def test_a_banned_word_leaves_its_share_to_the_rest(models: dict[str, LoadedModel], kind: str) -> None:
+    before = complete(models[kind], "the ", k=6)
+    banned = before.candidates[1].word
+    after = complete(models[kind], "the ", k=5, banned=[banned, "nonesuch"])
+    assert [c.word for c in after.candidates] == [c.word for c in before.candidates if c.word != banned]
+    check(after, "the ")
+    check(complete(models[kind], "the " + banned, banned=[banned]), "the " + banned)
+    assert banned not in [c.word for c in complete(models[kind], "the " + banned, banned=[banned]).candidates]
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe"])
+@pytest.mark.parametrize("parts", [(), ("ngram",), ("cache",), ("cache", "dynamic", "ngram")])
+def test_mixtures_and_n_grams_complete_as_models_do(tmp_path: Path, kind: str, parts: tuple[str, ...]) -> None:
+    loaded = building.saved_model(tmp_path / "model", kind)
+    save_adaptation(loaded, building.adaptation(loaded))
+    reader = Reader(open_predictor(loaded, parts))
+    for text in ("the cat sat on the ", "the cat sat on th", "the cat", "the dog "):
+        result = complete(reader, text, k=4)
+        check(result, text)
+        again = complete(open_predictor(loaded, parts), text, k=4)
+        assert [c.word for c in again.candidates] == [c.word for c in result.candidates]
+        assert [c.probability for c in again.candidates] == pytest.approx(
+            [c.probability for c in result.candidates], rel=1e-3
+        )
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
@@ -193,9 +310,9 @@ def test_what_was_typed_may_be_longer_than_any_word(models: dict[str, LoadedMode
         result = complete(models[kind], "the " + "a" * length)
         check(result, "the " + "a" * length)
         assert result.candidates[0].word.startswith("a" * length)
-    endless = complete(models[kind], "a" * 3000)
-    assert endless.candidates == []
-    assert (endless.other_probability, endless.mass_bound) == (1.0, 1.0)
+    endless = complete(models[kind], "a" * 3000, deadline=2.0)
+    assert all(candidate.word.startswith("a" * 3000) for candidate in endless.candidates)
+    check(endless, "a" * 3000)
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])

@@ -53,6 +53,7 @@ def commands(model: str, source: Path, run: str) -> list[list[str]]:
         ["eval", model],
         ["info", model],
         ["complete", model, "the "],
+        ["score", model, str(source)],
         ["generate", model, "“the ", "--max-tokens", "3"],
     ]
 
@@ -148,7 +149,7 @@ def test_closed_streams_are_no_error(model: str) -> None:
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("arguments", [["complete"], ["repl"], ["generate"], ["info"], ["eval"]])
+@pytest.mark.parametrize("arguments", [["complete"], ["score"], ["repl"], ["generate"], ["info"], ["eval"]])
 @pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
 def test_any_stream_may_be_closed(model: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str], closed: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the ")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,3 +272,123 @@ def test_characters_are_streamed_whole(models: dict[str, LoadedModel]) -> None:
     pieces = list(session.write("", SamplingConfig(temperature=5.0), seed=2, max_tokens=200))
     assert "".join(pieces) == tokenizer.decode(session.ids)
     assert any(piece == "" for piece in pieces)
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+@EACH_KIND
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_sample_is_what_is_written(models: dict[str, LoadedModel], kind: str, prompt: str) -> None:
+    config = SamplingConfig(temperature=2.0, repetition_penalty=1.2)
+    for stop in ((), ("a", " s")):
+        options = {"seed": 5, "max_tokens": 12, "stop": stop}
+        sample = Session(models[kind]).sample(prompt, config, **options)  # type: ignore[arg-type]
+        assert sample.text == written(models[kind], prompt, config, **options)
+        assert sample.finish_reason != "length" or len(sample.tokens) == 12
+        assert (sample.finish_reason == "stop") <= bool(stop)
+
+
+@EACH_KIND
+def test_a_sample_says_why_it_ends(models: dict[str, LoadedModel], tmp_path: Path, kind: str) -> None:
+    def reason(model: LoadedModel, **options: object) -> str:
+        return Session(model).sample("a\n", SamplingConfig(), seed=1, **options).finish_reason  # type: ignore[arg-type]
+
+    text = written(models[kind], "a\n", seed=1, max_tokens=6)
+    assert reason(models[kind], max_tokens=6) == "length"
+    assert reason(models[kind], max_tokens=6, stop=(text[1:3],)) == "stop"
+    assert reason(models[kind], max_tokens=0) == "length"
+    assert reason(biased(tmp_path, kind, eos=1000.0), max_tokens=3) == ("length" if kind == "word" else "eos")
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte"])
+def test_probabilities_are_those_of_the_model_by_hand(models: dict[str, LoadedModel], kind: str) -> None:
+    """Whatever was drawn from: nothing here shows the temperature, the penalty or the filters."""
+    model = models[kind]
+    tokenizer, session = model.tokenizer, Session(model)
+    config = SamplingConfig(temperature=1.7, frequency_penalty=1.0, top_k=9, min_p=0.01)
+    sample = session.sample("the ", config, seed=3, max_tokens=15, logprobs=3)
+    ids, place = session.ids, len(tokenizer.encode("the "))
+    for token, drawn in zip(sample.tokens, ids[place:], strict=True):
+        log_probabilities_V = fresh_logits(model, ids[:place]).double().log_softmax(-1)
+        best = log_probabilities_V.topk(3)
+        assert token.token == tokenizer.describe(drawn)
+        assert token.logprob == pytest.approx(float(log_probabilities_V[drawn]), abs=1e-4)
+        assert [other.token for other in token.top] == [tokenizer.describe(other) for other in best.indices.tolist()]
+        assert [other.logprob for other in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        place += 1
+    if sample.finish_reason == "length":
+        assert sample.logprob == pytest.approx(sum(token.logprob for token in sample.tokens))
+
+
+def test_the_end_counts_but_is_no_token(tmp_path: Path) -> None:
+    model = biased(tmp_path, "char", eos=1.0)
+    session = Session(model)
+    sample = next(
+        found
+        for seed in range(50)
+        if (found := session.sample("the ", SamplingConfig(), seed=seed, max_tokens=40)).finish_reason == "eos"
+        and found.tokens
+    )
+    assert "".join(token.token for token in sample.tokens) == sample.text
+    session.read_text("the " + sample.text)
+    end = float(session.next_logits().log_softmax(-1)[model.tokenizer.eos])
+    assert sample.logprob == pytest.approx(sum(token.logprob for token in sample.tokens) + end, abs=1e-4)
+
+
+def test_the_first_token_is_given_what_was_typed(bpe_model: LoadedModel) -> None:
+    """The shares of all spellings of " c" and more sum to 1."""
+    session, beyond = Session(bpe_model), 0
+    for seed in range(9):
+        sample = session.sample("the c", SamplingConfig(temperature=3.0), seed=seed, max_tokens=1, logprobs=64)
+        first = sample.tokens[0]
+        if first.token.startswith(" c"):  # else " c" is a spelling of its own, and one more token is drawn
+            beyond += 1
+            assert sample.logprob == first.logprob
+            assert sum(math.exp(other.logprob) for other in first.top) == pytest.approx(1)
+            assert all(other.token.startswith(" c") for other in first.top)
+            assert (first.token, first.logprob) in [(other.token, other.logprob) for other in first.top]
+        else:
+            assert sample.logprob < first.logprob
+    assert 0 < beyond < 9
+
+
+@EACH_KIND
+def test_tokens_are_those_that_begin_within_the_text(models: dict[str, LoadedModel], kind: str) -> None:
+    whole = Session(models[kind]).sample("the ", SamplingConfig(), seed=7, max_tokens=30)
+    stop = whole.text[6:8]
+    cut = Session(models[kind]).sample("the ", SamplingConfig(), seed=7, max_tokens=30, stop=(stop,))
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.tokens == whole.tokens[: len(cut.tokens)]
+    spelled = (" " if kind == "word" else "").join(token.token for token in cut.tokens)
+    assert len(spelled) >= len(cut.text)
+    assert cut.logprob >= whole.logprob
+
+
+def test_a_character_of_several_tokens_belongs_to_all_of_them(tmp_path: Path) -> None:
+    model = biased(tmp_path, "byte")
+    with torch.no_grad():
+        model.model.output.bias.fill_(-1000.0)
+        model.model.output.bias[list("é".encode())] = 1000.0
+    session = Session(model)
+    for seed in range(20):
+        sample = session.sample("", SamplingConfig(), seed=seed, max_tokens=8, stop=("\ufffd",))
+        assert set(sample.text) <= {"é"}
+        assert len(sample.tokens) == 2 * len(sample.text)
+
+
+def test_samples_refuse_what_is_out_of_range(bpe_model: LoadedModel) -> None:
+    for options, message in (({"logprobs": -1}, "logprobs is -1"), ({"seed": -1}, "seed is -1"), ({"stop": ("",)}, "empty")):
+        with pytest.raises(UsageError, match=message):
+            Session(bpe_model).sample("", GREEDY, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["word", "char"])
+def test_penalties_look_at_the_prompt_too(models: dict[str, LoadedModel], kind: str) -> None:
+    prompt = "the cat sat on the mat .\n"
+    config = SamplingConfig(temperature=0.0, no_repeat_ngram_size=2)
+    session = Session(models[kind])
+    written(session, prompt, config, max_tokens=30)
+    pairs = list(zip(session.ids, session.ids[1:], strict=False))
+    start = len(models[kind].tokenizer.encode(prompt))
+    assert all(pair not in pairs[:place] for place, pair in enumerate(pairs) if place >= start - 1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,14 +16,16 @@ import numpy as np
 import pytest
 
 from lstmlm.checkpoint import LoadedModel
-from lstmlm.config import CorpusConfig
+from lstmlm.cli.main import run
+from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
-from lstmlm.errors import UsageError
+from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import evaluate
 from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram, train_ngram
-from lstmlm.surprisal import UNITS, Surprisal, surprisals
+from lstmlm.report.colours import RAMP, colour
+from lstmlm.surprisal import Surprisal, surprisals
 
 TEXT = "the  cat can't\tfind the caf\u00e9 \u732b !\n\n\nthe <eos> dog\u00a0sat \n  \n\ta <unk> on"
 """Two spaces, a tab, blank lines, spaces alone, a no-break space, characters of several bytes, no line end at its end."""
@@ -115,7 +121,8 @@ def test_a_session_answers_like_its_model_and_stays_where_it_is(bpe_model: Loade
     session = Session(bpe_model)
     session.read_text("the dog")
     before = list(session.ids), session.next_logits()
-    assert surprisals(session, TEXT, "word") == surprisals(bpe_model, TEXT, "word")
+    for boundary in BOUNDARIES:
+        assert surprisals(session, TEXT, boundary=boundary) == surprisals(bpe_model, TEXT, boundary=boundary)
     assert session.ids == before[0]
     assert session.next_logits().equal(before[1])
 
@@ -145,11 +152,202 @@ def test_offsets_are_those_of_the_text_before_normalization(kind: str, tmp_path:
     assert sum(word.tokens for word in surprisals(model, text, "word")) <= len(surprisals(model, text)) - 1
 
 
+def test_with_trailing_boundaries_the_sums_stay_the_same(loaded: LoadedModel, tmp_path: Path) -> None:
+    expected = evaluated(loaded, tmp_path / "text.txt")["nll_nats"]
+    for per in ("token", "line"):
+        assert nats(surprisals(loaded, TEXT, per, boundary="trailing")) == pytest.approx(expected, abs=1e-4)
+    assert min(token.nats for token in surprisals(loaded, TEXT, boundary="trailing")) >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trailing_boundary_moves_from_the_next_token_to_the_word(kind: str) -> None:
+    """Against the definition, from the probabilities of n-grams."""
+    model, text = ngram(kind), "a dog\ncan't  sit"
+    leading, trailing = (surprisals(model, text, "word", boundary=boundary) for boundary in BOUNDARIES)
+    if kind == "word":
+        assert trailing == leading
+        return
+
+    def end(place: int) -> float:
+        """-ln p(a word ends here)"""
+        context = model.model.start
+        for token in model.tokenizer.encode(text[:place]):
+            context = model.model.advance(context, token)
+        probabilities_V = model.model.probabilities(context)
+        first = [model.tokenizer.spelling(token)[:1] for token in range(len(probabilities_V))]
+        white = [token for token, byte in enumerate(first) if byte and byte in b"\t\n\v\f\r\x1c\x1d\x1e\x1f "]
+        return -math.log(probabilities_V[[*white, model.tokenizer.eos]].sum())
+
+    gained = [end(1), end(5) - (end(1) if kind == "bpe" else 0), end(11), end(16)]  # " dog" has its space in bpe
+    expected = [word.nats + more for word, more in zip(leading, gained, strict=True)]
+    assert [word.nats for word in trailing] == pytest.approx(expected, abs=1e-6)
+
+
+def test_probabilities_of_words_add_to_one_with_trailing_boundaries() -> None:
+    """All words over one letter, and no word at all; with leading boundaries they add up to more than one."""
+    tokenizer = building.tokenizer("char", "a aa aaa ")
+    model = LoadedModel(Path("m"), building.model(tokenizer.vocabulary_size, scale=1.0), tokenizer, "file")
+    letter, unk = tokenizer.encode("a")[0], tokenizer.unk
+    first_V = Session(model).next_logits().double().softmax(-1)
+    no_word = 1 - float(first_V[letter]) - float(first_V[unk])
+    words = {}
+    for boundary in BOUNDARIES:
+        found = [surprisals(model, "a" * length, "word", boundary=boundary)[0] for length in range(1, 31)]
+        words[boundary] = math.fsum(math.exp(-word.nats) for word in found)
+    letters = [token.nats for token in surprisals(model, "a" * 30)]
+    session = Session(model)
+    for length in range(30):  # words that go on with an unknown letter
+        unknown = float(session.next_logits().double().softmax(-1)[unk])
+        no_word += math.exp(-math.fsum(letters[:length])) * unknown
+        session.step(letter)
+    assert no_word + words["trailing"] == pytest.approx(1, abs=1e-5)
+    assert no_word + words["leading"] > 1.1
+
+
 @pytest.mark.parametrize("per", UNITS)
 def test_an_empty_text_has_no_pieces(word_model: LoadedModel, bpe_model: LoadedModel, per: str) -> None:
     assert surprisals(word_model, "", per) == surprisals(bpe_model, "", per) == []
 
 
+def test_half_a_character_is_refused(bpe_model: LoadedModel) -> None:
+    with pytest.raises(DataError, match=r"no character is U\+D800, at 2"):
+        surprisals(bpe_model, "a \ud800")
+
+
 def test_the_units_are_these(bpe_model: LoadedModel) -> None:
     with pytest.raises(UsageError, match="per is 'page'; expected one of token, word, line"):
         surprisals(bpe_model, TEXT, "page")
+    with pytest.raises(UsageError, match="boundary is 'none'; expected one of leading, trailing"):
+        surprisals(bpe_model, TEXT, boundary="none")
+
+
+def scored(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What `lstmlm score` writes; nothing goes to stderr."""
+    code = run(["score", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert (code, captured.err) == (0, "")
+    return captured.out
+
+
+def test_a_file_is_read_by_the_text_policy(
+    bpe_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No byte order mark, one kind of line end; the rows of all tokens add up to what `eval` reports."""
+    path = tmp_path / "text.txt"
+    path.write_bytes("\ufeffa\\b\r\nthe cat\r the\tcaf\u00e9".encode())
+    rows = [row.split("\t") for row in scored(capsys, bpe_model.path, path, "--per", "token").splitlines()]
+    assert rows[0] == ["text", "start", "end", "tokens", "nats", "bits", "unknown"]
+    assert "".join(row[0] for row in rows[1:]) == r"a\\b\nthe cat\n the\tcaf\u00e9".replace(r"\u00e9", "\u00e9")
+    expected = evaluate(bpe_model, open_texts([str(path)], CorpusConfig(), None))
+    assert math.fsum(float(row[4]) for row in rows[1:]) == pytest.approx(expected["nll_nats"], abs=1e-6 * len(rows))
+    for _, start, end, tokens, nats, bits, unknown in rows[1:]:
+        assert (int(end) >= int(start), tokens, unknown) == (True, "1", "0")
+        assert float(nats) / math.log(2) == pytest.approx(float(bits), abs=2e-6)
+
+
+def test_json_has_all_of_it(word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    found = json.loads(scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "jsonl"))
+    expected = surprisals(word_model, TEXT, "word")
+    assert found["text"] == TEXT
+    assert found["units"] == [asdict(unit) | {"bits": unit.bits} for unit in expected]
+    assert any(unit["unknown"] for unit in found["units"])
+
+
+def test_colours_and_none(
+    word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT + "\x1b[2J")
+    arguments = word_model.path, tmp_path / "text.txt", "--format", "ansi"
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    coloured = scored(capsys, *arguments)
+    monkeypatch.setenv("TERM", "dumb")
+    dumb = scored(capsys, *arguments)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = scored(capsys, *arguments)
+    harmless = TEXT + r"\x1b[2J" + "\n"
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == harmless
+    assert "38;5;" in coloured
+    assert "\x1b" not in plain
+    assert plain == dumb
+    assert re.sub(r"\[\d+\]", "", plain) == harmless
+    assert [int(bits) for bits in re.findall(r"\[(\d+)\]", plain)] == [
+        round(word.bits) for word in surprisals(word_model, TEXT + "\x1b[2J", "word")
+    ]
+
+
+def test_the_ramp_rises_and_can_be_read_on_black_and_on_white() -> None:
+    """Contrast as the Web Content Accessibility Guidelines define it (WCAG 2, relative luminance)."""
+    for text_colour in RAMP[1:]:
+        red, green, blue = (int(text_colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert min((luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)) > 4.2
+    units = [Surprisal("a", 0, 1, bits * math.log(2), 2, False) for bits in (0.0, 1.9, 2.1, 15.9, 16.1, 500.0)]
+    assert [RAMP.index(colour(unit, "word")) for unit in units] == [0, 0, 1, 7, 7, 7]
+    assert [RAMP.index(colour(unit, "line")) for unit in units] == [0, 0, 0, 3, 4, 7]
+
+
+class Page(HTMLParser):
+    """What a browser shows of the text, and the titles of its pieces."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.titles, self.inside = "", [], False  # type: ignore[var-annotated]
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = self.inside or tag == "pre"
+        self.titles += [value for name, value in attrs if name == "title" and tag == "span"]
+        assert not {"src", "href"} & {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.inside else ""
+
+
+def test_a_page_shows_the_text_and_its_figures(
+    word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\n" + TEXT + " <b>&amp;</b>"
+    path = tmp_path / "<text>.txt"
+    path.write_text(text)
+    source = scored(capsys, word_model.path, path, "--format", "html")
+    found, words = Page(source), surprisals(word_model, text, "word")
+    assert found.text.removeprefix("\n") == text  # a browser drops the line end after <pre>
+    assert [title.split()[0] for title in found.titles] == [f"{word.bits:.2f}" for word in words]
+    assert [title.endswith("unknown") for title in found.titles] == [word.unknown for word in words]
+    assert f"<title>{str(path).replace('<', '&lt;').replace('>', '&gt;')}</title>" in source
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--format", "html"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
+        (["-", "--encoding-errors", "replace"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
+        (["nowhere.txt"], 2, "lstmlm: nowhere.txt: No such file or directory\n"),
+        (["empty.txt"], 4, "lstmlm: empty.txt is empty; expected some text\n"),
+        (["latin-1.txt"], 4, "lstmlm: latin-1.txt is not UTF-8: byte 0xe9 at offset 1,003; convert it"),
+    ],
+)
+def test_what_cannot_be_scored(
+    bpe_model: LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "latin-1.txt").write_bytes(b"\n" * 1000 + b"caf\xe9")
+    assert run(["score", str(bpe_model.path), *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(message)

@@ -8,7 +8,7 @@
 - `reading`: the same, token by token
 """
 
-from lstmlm.adaptation.directory import Adaptation, load_adaptation, save_adaptation
+from lstmlm.adaptation.directory import Adaptation, has_adaptation, load_adaptation, save_adaptation
 from lstmlm.adaptation.reading import AdaptedModel, Standing
 
-__all__ = ["Adaptation", "AdaptedModel", "Standing", "load_adaptation", "save_adaptation"]
+__all__ = ["Adaptation", "AdaptedModel", "Standing", "has_adaptation", "load_adaptation", "save_adaptation"]

@@ -6,7 +6,7 @@ Language Models with a Continuous Cache").
 The memory holds the hidden state before every token that was read, and the token. It is filled from the first token on;
 before, there is no such distribution.
 
-T tokens of a block, M tokens remembered, H hidden, V vocabulary
+T tokens of a block, B places, M tokens remembered, H hidden, V vocabulary
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ class NeuralCache:
         """Nothing was read."""
         return Memory(_Log(0, hidden_size), 0, self.config.window)
 
-    def probabilities(self, memory: Memory, hidden_H: Tensor) -> Tensor | None:
-        """p(next token | text) from where the model is now, float64 [V]; `None` while the memory is empty."""
+    def probabilities(self, memory: Memory, hidden_BH: Tensor) -> Tensor | None:
+        """p(next token | text) from where the model may be now, float64 [B, V]; `None` while the memory is empty."""
         if not len(memory):
             return None
-        shares_M = (self.config.sharpness * (memory.hidden_MH @ hidden_H)).double().softmax(0)
-        return torch.zeros(self.vocabulary_size, dtype=torch.float64).index_add_(0, memory.tokens_M, shares_M)
+        shares_BM = (self.config.sharpness * (hidden_BH @ memory.hidden_MH.T)).double().softmax(1)
+        empty_BV = torch.zeros(len(hidden_BH), self.vocabulary_size, dtype=torch.float64)
+        return empty_BV.index_add_(1, memory.tokens_M, shares_BM)
 
     def score(self, memory: Memory, hidden_TH: Tensor, tokens_T: Tensor) -> tuple[Tensor, Memory]:
         """Probabilities of tokens, each given those before, float64 [T] (nan: nothing was remembered); the memory after."""

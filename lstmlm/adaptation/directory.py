@@ -29,13 +29,13 @@ FORMAT, FORMAT_VERSION = "lstmlm-adaptation", 1
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was tuned for a model on its validation text."""
+    """What was tuned for a model on its validation text; `None` is what only a part of the mixtures needs, and these not."""
 
     cache: CacheConfig
-    dynamic: DynamicConfig
+    dynamic: DynamicConfig | None
     gradient_rms: Mapping[str, Tensor]
     """Root mean square of the gradient of each parameter that learns, on the training text."""
-    ngram: NGramModel
+    ngram: NGramModel | None
     weights: Mapping[str, Mapping[str, float]]
     """By row, the weights of what it mixes."""
     tuned_on: Mapping[str, Any]
@@ -44,6 +44,8 @@ class Adaptation:
 
 def save_adaptation(loaded: LoadedModel, adaptation: Adaptation) -> None:
     """Add to the model directory, or take the place of what was tuned before."""
+    assert adaptation.dynamic is not None, "tuned"
+    assert adaptation.ngram is not None, "tuned"
     about = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -60,6 +62,11 @@ def save_adaptation(loaded: LoadedModel, adaptation: Adaptation) -> None:
     amend(loaded.path, files)
 
 
+def has_adaptation(loaded: LoadedModel) -> bool:
+    """Whether `loaded` was tuned."""
+    return {FILE, GRADIENTS, NGRAMS} <= set(read_json(loaded.path / MANIFEST)["files"])
+
+
 def load_adaptation(loaded: LoadedModel) -> Adaptation:
     """What was tuned for `loaded`, whose directory was verified when it was loaded.
 
@@ -67,7 +74,7 @@ def load_adaptation(loaded: LoadedModel) -> Adaptation:
         UsageError: nothing was tuned yet.
         ArtefactError: what is there does not fit the model.
     """
-    if not {FILE, GRADIENTS, NGRAMS} <= set(read_json(loaded.path / MANIFEST)["files"]):
+    if not has_adaptation(loaded):
         raise UsageError(f"{loaded.path} has no parameters for this yet; find them first: lstmlm tune {loaded.path}")
     try:
         return _read(loaded)

@@ -73,6 +73,7 @@ def read_parts(
         found |= _read_dynamic(model, eos, adaptation, texts, any(row.cache and row.dynamic for row in rows), counter)
     if any(row.ngram for row in rows):
         began = time.monotonic()
+        assert adaptation.ngram is not None, "tuned"
         nats = [adaptation.ngram.score(ids) for ids in texts]
         found["ngram"] = Reading(np.exp(-_joined(nats)), time.monotonic() - began)
     return found
@@ -86,6 +87,7 @@ def passes(rows: Sequence[Row]) -> int:
 def _read_dynamic(
     model: LanguageModel, eos: int, adaptation: Adaptation, texts: Sequence[Ids], cached: bool, counter: _Counter
 ) -> Readings:
+    assert adaptation.dynamic is not None, "tuned"
     dynamic = DynamicEvaluation(model, adaptation.dynamic, adaptation.gradient_rms)
     cache = NeuralCache(adaptation.cache, model.config.vocabulary_size)
     began, in_cache = time.monotonic(), 0.0
@@ -145,7 +147,7 @@ def describe(row: Row, adaptation: Adaptation) -> dict[str, Any]:
         about["cache"] = to_mapping(adaptation.cache)
     if row.dynamic:
         about["dynamic"] = to_mapping(adaptation.dynamic)
-    if row.ngram:
+    if row.ngram and adaptation.ngram is not None:
         about["ngram"] = {"order": adaptation.ngram.order}
     return about | {"weights": dict(adaptation.weights[row.name])}
 

@@ -111,3 +111,22 @@ class ProgressBar:
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def stdin_lines() -> Iterator[str]:
+    """Lines of stdin without their line ends, strictly UTF-8.
+
+    Raises:
+        DataError: naming the line and the byte that is not UTF-8.
+    """
+    from lstmlm.errors import DataError
+
+    if sys.stdin is None:  # closed by the caller
+        return
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"line {number} of stdin is not UTF-8: byte 0x{line[error.start]:02x} at {error.start}"
+            ) from error

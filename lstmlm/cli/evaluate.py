@@ -20,6 +20,8 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 @click.option("--cache", is_flag=True, help="Rows with the neural cache, as `lstmlm tune` fitted it.")
 @click.option("--dynamic", is_flag=True, help="Rows under dynamic evaluation.")
 @click.option("--ngram", is_flag=True, help="Rows with the n-grams of the training text.")
+@click.option("--keyboard", is_flag=True, help="Next-word metrics: TEXT is typed, and the words offered are judged.")
+@click.option("--keyboard-words", type=click.IntRange(min=0), metavar="N", help="About how many; 0: all.  [default: 2000]")
 @click.option("--documents", type=click.Choice(DOCUMENT_RULES), help="What ends a document.  [default: as in training]")
 @click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
@@ -33,6 +35,8 @@ def eval_command(
     cache: bool,
     dynamic: bool,
     ngram: bool,
+    keyboard: bool,
+    keyboard_words: int | None,
     documents: str | None,
     encoding_errors: str | None,
     text_field: str | None,
@@ -42,15 +46,20 @@ def eval_command(
     """Perplexity and accuracy of MODEL on TEXT, exactly: every token is a target once.
 
     Without TEXT, the test split of the training source. Several TEXTs give one pooled result, the state reset between them.
-    What adapts to the text it reads stands in rows of its own, never in the headline.
+    What adapts to the text it reads stands in rows of its own, never in the headline or the next-word metrics.
     """
     from lstmlm.config import CorpusConfig, updated
     from lstmlm.corpus import open_corpus, open_texts
-    from lstmlm.evaluation import evaluate, load_any, trained_on, trained_sha256
+    from lstmlm.evaluation import evaluate, trained_on, trained_sha256
+    from lstmlm.generation import Session
+    from lstmlm.keyboard import WORDS, documents_of, keyboard_metrics
+    from lstmlm.predictor import load_any
     from lstmlm.report.terminal import evaluation_report
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
 
+    if keyboard_words is not None and not keyboard:
+        raise click.UsageError("--keyboard-words goes with --keyboard")
     if json_path not in (None, "-"):
         check_output(Path(json_path))
     set_threads(threads)
@@ -70,6 +79,10 @@ def eval_command(
     adapt = [part for part, asked in (("cache", cache), ("dynamic", dynamic), ("ngram", ngram)) if asked]
     with token_progress("scoring") as progress:
         result = evaluate(loaded, corpus, wanted, mode=mode, adapt=adapt, progress=progress, expected_sha256=expected)
+    if keyboard:
+        typed, words = documents_of(corpus.files(wanted)), WORDS if keyboard_words is None else keyboard_words
+        with token_progress("typing") as progress:
+            result["keyboard"] = keyboard_metrics(Session(loaded), typed, words=words, progress=progress)
     data = to_json(result)
     if json_path == "-":
         write(data.decode())

@@ -18,6 +18,7 @@ from lstmlm.cli.info import info_command
 from lstmlm.cli.ngram import arpa_command, ngram_command
 from lstmlm.cli.recipes import recipes_command
 from lstmlm.cli.repl import repl_command
+from lstmlm.cli.score import score_command
 from lstmlm.cli.train import train_command
 from lstmlm.cli.tune import tune_command
 from lstmlm.errors import LstmlmError
@@ -42,6 +43,7 @@ for command in (
     arpa_command,
     complete_command,
     generate_command,
+    score_command,
     repl_command,
     info_command,
     recipes_command,

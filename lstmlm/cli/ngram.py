@@ -36,8 +36,8 @@ def ngram_command(sources: tuple[str, ...], path: Path | None, order: int, start
     from lstmlm.config import CorpusConfig, TokenizerConfig, to_mapping
     from lstmlm.corpus import open_corpus, survey
     from lstmlm.errors import UsageError
-    from lstmlm.evaluation import load_any
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
+    from lstmlm.predictor import load_any
     from lstmlm.runtime import stop_on_signals
     from lstmlm.storage import make_directory
     from lstmlm.token_store import read_segments

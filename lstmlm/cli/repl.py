@@ -21,13 +21,13 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
     text is printed when you leave. Without a terminal, each line of stdin is answered on stdout; lines that begin with / are
     commands (/help lists them).
     """
-    from lstmlm.checkpoint import load_model
     from lstmlm.config import SamplingConfig
+    from lstmlm.predictor import load_any
     from lstmlm.repl.conversation import Conversation
     from lstmlm.repl.suggestions import Offering
 
     sampling = SamplingConfig(temperature=temperature, top_p=0.95)
-    conversation = Conversation(load_model(model), offering=Offering(k=k), sampling=sampling, seed=seed)
+    conversation = Conversation(load_any(model), offering=Offering(k=k), sampling=sampling, seed=seed)
     on_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     if on_terminal:
         from lstmlm.repl.editor import Editor, can_move_cursor
@@ -37,7 +37,7 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
         if conversation.text:
             write(safe(conversation.text.removesuffix("\n")) + "\n")
     else:
-        from lstmlm.cli.complete import stdin_lines
+        from lstmlm.cli.console import stdin_lines
         from lstmlm.repl.lines import run_lines
 
         if sys.stdin is not None and sys.stdin.isatty():

@@ -14,7 +14,8 @@ from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.cli.console import data_console, errors_console, program, token_progress
 from lstmlm.corpus import source_name
 from lstmlm.errors import LstmlmError
-from lstmlm.evaluation import AnyModel, evaluate, forgetting, held_out
+from lstmlm.evaluation import evaluate, forgetting, held_out
+from lstmlm.predictor import AnyModel
 from lstmlm.report.terminal import counts_table, evaluation_report, forgetting_report, visible
 from lstmlm.runtime import stop_on_signals
 from lstmlm.scoring import perplexity

@@ -36,6 +36,11 @@ def lstm_step(input_BI: Tensor, state: State, weights: CellWeights) -> State:
     """
     hidden_BH, cell_BH = state
     gates_BG = input_BI @ weights.weight_ih_GI.T + weights.bias_ih_G + hidden_BH @ weights.weight_hh_GH.T + weights.bias_hh_G
+    return lstm_state(gates_BG, cell_BH)
+
+
+def lstm_state(gates_BG: Tensor, cell_BH: Tensor) -> State:
+    """The state after a step, from what its gates are given."""
     input_gate_BH, forget_gate_BH, candidate_BH, output_gate_BH = gates_BG.chunk(4, dim=-1)
     cell_BH = forget_gate_BH.sigmoid() * cell_BH + input_gate_BH.sigmoid() * candidate_BH.tanh()
     hidden_BH = output_gate_BH.sigmoid() * cell_BH.tanh()

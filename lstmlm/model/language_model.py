@@ -127,7 +127,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, features_BF: Tensor) -> Tensor:
         """Unnormalized log-probabilities [..., V] of the next id, float32 unless autocast says otherwise."""
-        logits_BV: Tensor = self.output(features_BF, self._tied_VE)
+        logits_BV: Tensor = self.output(features_BF, self.tied_VE)
         return logits_BV
 
     def loss(self, features_NF: Tensor, targets_N: Tensor, columns: int | None = None) -> Tensor:
@@ -135,8 +135,9 @@ class LanguageModel(nn.Module):
 
         `columns`: see `outputs.cross_entropy`.
         """
-        return self.output.loss(features_NF, targets_N, self._tied_VE, columns)
+        return self.output.loss(features_NF, targets_N, self.tied_VE, columns)
 
     @property
-    def _tied_VE(self) -> Tensor | None:  # noqa: N802
+    def tied_VE(self) -> Tensor | None:  # noqa: N802
+        """The embedding matrix, where it is the output's too."""
         return self.embedding.weight if self.config.tied and self.embedding else None

@@ -11,10 +11,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.config import SamplingConfig
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session, check_seed
+from lstmlm.predictor import AnyModel, live_predictor, load_any
 from lstmlm.repl.draft import Draft
 from lstmlm.repl.statistics import Statistics
 from lstmlm.repl.suggestions import Ghost, Offering, Suggestion, insertion, joined, suggest, words
@@ -34,7 +34,7 @@ class Conversation:
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: AnyModel,
         *,
         offering: Offering | None = None,
         sampling: SamplingConfig | None = None,
@@ -56,7 +56,7 @@ class Conversation:
         self.session = self._open_session()
 
     def _open_session(self) -> Session:
-        return Session(self.loaded)
+        return Session(live_predictor(self.loaded, self.cache, dynamic=self.learning))
 
     # -- the text ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Conversation:
 
     def open(self, path: str) -> None:
         """Go on with another model."""
-        self._reopen(loaded=load_model(path))
+        self._reopen(loaded=load_any(path))
 
     def _reopen(self, **changes: Any) -> None:
         """Another session, or the old one if it cannot be opened."""

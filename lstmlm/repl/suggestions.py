@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from lstmlm.completion import Candidate, Completion, complete
 from lstmlm.generation import Session
-from lstmlm.spelling import ENDS, is_word_character
+from lstmlm.spelling import is_word_character
 
 _OPENING = "\"'([{\u201c\u2018\u00ab"
 """Marks that begin a word."""
@@ -158,8 +158,7 @@ def _of(completion: Completion, candidates: list[Candidate]) -> Completion:
 
 
 def _unbanned(session: Session, text: str, offering: Offering) -> Completion:
-    completion = complete(session, text, offering.k + len(offering.banned))
-    return _of(completion, [c for c in completion.candidates if c.word not in offering.banned][: offering.k])
+    return complete(session, text, offering.k, banned=offering.banned, tolerance=_LEAST_SHOWN, deadline=offering.deadline)
 
 
 def probability(session: Session, text: str, word: str) -> float:
@@ -194,14 +193,12 @@ def _space_follows(session: Session, text: str) -> float:
 
 def _begins(session: Session, prefix: bytes) -> float:
     """p(the next token begins with `prefix`)."""
-    probabilities_V = session.next_logits().double().softmax(-1).numpy()
-    return float(probabilities_V[session.spelling.extending(prefix)].sum())
+    return float(session.lookahead.row(session.node)[session.spelling.extending(prefix)].sum())
 
 
 def _ends(session: Session) -> float:
     """p(the next token ends a word)."""
-    probabilities_V = session.next_logits().double().softmax(-1).numpy()
-    return float(probabilities_V[session.spelling.roles_V == ENDS].sum())
+    return float(session.lookahead.row(session.node)[session.spelling.after_word.ends_S].sum())
 
 
 def insertion(text: str, candidate: Candidate) -> str:

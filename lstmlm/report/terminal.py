@@ -64,6 +64,8 @@ def evaluation_report(result: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [table, *warnings, Text(protocol, style="dim")]
     if rows := result["rows"]:
         parts += [Text(), _rows_table(rows, figures["token"]), Text(_rows_parameters(rows), style="dim")]
+    if "keyboard" in result:
+        parts += [Text(), keyboard_report(result["keyboard"])]
     return Group(*parts)
 
 
@@ -93,6 +95,53 @@ def _rows_parameters(rows: Mapping[str, Any]) -> str:
         for owner, values in found.items()
     ]
     return ". ".join([*said, "All tuned on validation text."])
+
+
+def keyboard_report(figures: Mapping[str, Any]) -> RenderableType:
+    """The figures of `keyboard_metrics`."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+
+    def add_accuracy(name: str, accuracy: Mapping[str, Any]) -> None:
+        shares = "  ".join(f"top {k} {_percent(accuracy[f'top{k}'])}" for k in (3, 5, 10))
+        more = f"{shares}  MRR@10 {_figure(accuracy['mrr10'], 3)}  of {accuracy['words']:,} words"
+        table.add_row(name, _percent(accuracy["top1"]), more)
+
+    add_accuracy("next word right", figures["accuracy"])
+    if figures["accuracy_in_vocabulary"] != figures["accuracy"]:
+        add_accuracy("  in vocabulary", figures["accuracy_in_vocabulary"])
+    for part in figures["completion"]:
+        typed = f"{part['from']:.0%} to {part['to']:.0%}" if part["from"] else f"under {part['to']:.0%}"
+        more = f"top 3 {_percent(part['top3'])}  at {part['places']:,} places"
+        table.add_row(f"  {typed} typed", _percent(part["top1"]), more)
+    keys = figures["keystrokes"]
+    limits = f"vocabulary limit {_percent(keys['vocabulary_limit'], 1)}  limit {_percent(keys['limit'], 1)}"
+    more = f"{keys['keys']:,} keys for {keys['chars']:,} characters; {limits}"
+    table.add_row("keystrokes saved", _percent(keys["saving"], 1), more)
+    for name, kind in (("ghost right", "next"), ("  while typing", "typing")):
+        ghost = figures["ghost"][kind]
+        more = (
+            f"where it is above {figures['threshold']:.0%}: at {_percent(ghost['coverage'])} of {ghost['places']:,} places"
+        )
+        table.add_row(name, _percent(ghost["precision"]), more)
+    calibration = figures["calibration"]
+    more = f"of the percentages of {calibration['words']:,} words shown"
+    table.add_row("calibration error", _percent(calibration["ece"]), more)
+    for name, kind in (("ms per list", "next"), ("  while typing", "typing")):
+        ms = figures["latency_ms"][kind]
+        table.add_row(name, _figure(ms["p50"]), f"p90 {_figure(ms['p90'])}  p99 {_figure(ms['p99'])}")
+    how = (
+        f"{figures['words']:,} of {figures['words_in_text']:,} words, and {figures['others']:,} marks and unknown words "
+        f"between them, typed with {figures['k']} words shown; choosing one is one key and brings its space."
+    )
+    return Group(table, Text(how, style="dim"))
+
+
+def _percent(share: float | None, whole: float = 100) -> str:
+    """`18.2%`, where `share` is 0.182 or with `whole` 1, 18.2."""
+    return "-" if share is None else f"{share * whole:.1f}%"
 
 
 def setting(value: float) -> str:

@@ -1,0 +1,25 @@
+"""Options that give a model the memory that `lstmlm tune` fitted, for every command that lets it predict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+
+def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cache`, `--dynamic` and `--ngram`; the command gets what was asked for as `parts`."""
+
+    @click.option(
+        "--cache", is_flag=True, help="Remember what followed in similar places (neural cache), as `tune` fitted it."
+    )
+    @click.option("--dynamic", is_flag=True, help="Go on learning from the text (dynamic evaluation), as `tune` fitted it.")
+    @click.option("--ngram", is_flag=True, help="Mix with the n-grams of the training text, as `tune` fitted them.")
+    @wraps(command)
+    def with_parts(*arguments: Any, cache: bool, dynamic: bool, ngram: bool, **options: Any) -> Any:
+        asked = (("cache", cache), ("dynamic", dynamic), ("ngram", ngram))
+        return command(*arguments, parts=tuple(part for part, wanted in asked if wanted), **options)
+
+    return with_parts

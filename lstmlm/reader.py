@@ -1,0 +1,179 @@
+"""A text in progress and a predictor that reads along: what was read is not read again, and going back costs little.
+
+V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmlm.checkpoint import LoadedModel
+from lstmlm.lookahead import Lookahead, Node
+from lstmlm.ngram import LoadedNGram
+from lstmlm.predictor import AnyModel, Predictor, open_predictor
+from lstmlm.spelling import Spelling
+
+_READ_AT_ONCE = 128
+"""Tokens of a long text between two places that are kept: reading them again takes 25 ms (2 x 512, one thread)."""
+_FEW = 8
+"""Tokens that are read one by one, keeping each place: for a few, the kernel for whole windows is no faster."""
+_COVERS = 64
+"""Spellings of an unfinished word that are kept in view."""
+_NUMBERS_LOOKED_AHEAD = 8_000_000
+"""Of distributions that are kept, 8 bytes each: of 1,000 nodes with 8,000 symbols."""
+
+
+class Reader:
+    """One text under a predictor."""
+
+    def __init__(self, model: AnyModel | Predictor[Any]) -> None:
+        self.predictor = open_predictor(model) if isinstance(model, LoadedModel | LoadedNGram) else model
+        self.tokenizer = self.predictor.tokenizer
+        self.spelling = Spelling(self.tokenizer)
+        self.lookahead = Lookahead(self.predictor, self.spelling)
+        self.ids: list[int] = []
+        self._nodes: list[tuple[int, Node]] = [(0, Node(self.predictor.start))]
+        """Places of the text that are kept, and how many tokens are before each; the last is where the text ends."""
+        self._looked_ahead: OrderedDict[int, Node] = OrderedDict()
+        self._text: str | None = ""
+        self._cuts: list[tuple[int, int]] = [(0, 0)]
+        """Where the text was cut into tokens before: characters and tokens. `None`: tokens were read, not text."""
+
+    @property
+    def node(self) -> Node:
+        """Where the text ends, and what was looked ahead at from there."""
+        return self._nodes[-1][1]
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Make the text so far exactly `ids`; only what differs from the text before is read."""
+        self._text = None
+        self._read(_common(self.ids, ids), ids)
+
+    def read_text(self, text: str) -> None:
+        """Make the text so far exactly `text`; only what differs is cut into tokens, and read."""
+        if self._text is None:
+            self._cuts = [(0, 0)]
+        same = _common(self._text or "", text)
+        while self._cuts[-1][0] and not (self._cuts[-1][0] <= same and self._is_cut(text, self._cuts[-1][0])):
+            self._cuts.pop()
+        characters, tokens = self._cuts[-1]
+        rest = self.tokenizer.encode(text[characters:])
+        if self._text is None:
+            ids = self.ids[:0] + rest
+            self._read(_common(self.ids, ids), ids)
+        else:
+            self._read(tokens + _common(self.ids[tokens:], rest), [*self.ids[:tokens], *rest])
+        self._text = text
+        if len(text) > characters:
+            self._cuts.append((len(text), len(self.ids)))
+
+    def step(self, token: int) -> None:
+        """Go on by one token."""
+        self._text = None
+        self._read(len(self.ids), [*self.ids, token])
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """p(next token) of every token, [V]."""
+        found_V: NDArray[np.float64] = self.predictor.distributions([self.node.place])[0]
+        return found_V
+
+    def next_logits(self) -> Tensor:
+        """Ln p(next token), float32 [V]."""
+        return torch.from_numpy(np.log(np.maximum(self.probabilities(), np.finfo(np.float64).tiny))).float()
+
+    def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
+        """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
+
+        The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
+        """
+        found: list[tuple[tuple[int, ...], float]] = []
+        batch: list[tuple[Node, tuple[int, ...], float, bytes]] = [(self.node, (), 0.0, pending)]
+        while batch:
+            grown = []
+            for node, path, so_far, rest in batch:
+                row_S = self.lookahead.row(node)
+                beyond = self.spelling.extending(rest)
+                likely = beyond.start + np.argsort(-row_S[beyond])[:_COVERS]
+                for place in [*likely.tolist(), *self.spelling.within(rest)]:
+                    if row_S[place] > 0:
+                        reached = (*path, int(self.spelling.tokens_S[place])), so_far + math.log(row_S[place])
+                        if place >= beyond.start and place < beyond.stop:
+                            found.append(reached)
+                        else:
+                            grown.append((node, place, *reached, rest[len(self.spelling.strings[place]) :]))
+            found = sorted(found, key=lambda cover: -cover[1])[:_COVERS]
+            worst = found[-1][1] if len(found) == _COVERS else -math.inf
+            grown = sorted((way for way in grown if way[3] > worst), key=lambda way: -way[3])[:_COVERS]
+            nodes = self.lookahead.grow([(node, place) for node, place, *_ in grown])
+            batch = [(node, *way[2:]) for node, way in zip(nodes, grown, strict=True)]
+        return found
+
+    def keep_lookahead(self) -> None:
+        """Note that the tree at the end of the text was used last; forget those that were not for long."""
+        node = self.node
+        self._looked_ahead[id(node)] = node
+        self._looked_ahead.move_to_end(id(node))
+        row = len(self.spelling.tokens_S)
+        while len(self._looked_ahead) > 1 and self.lookahead.rows * row > _NUMBERS_LOOKED_AHEAD:
+            _, oldest = self._looked_ahead.popitem(last=False)
+            self.lookahead.rows -= _forget(oldest, {id(node) for _, node in self._nodes})
+
+    def _is_cut(self, text: str, place: int) -> bool:
+        """Whether no token of `text` can cross this place."""
+        if place == len(text):
+            return True
+        kind = self.tokenizer.kind
+        return kind in ("char", "byte") or text[place - 1] == "\n" or text[place].isspace()
+
+    def _read(self, common: int, ids: Sequence[int]) -> None:
+        """Make the text `ids`, which begins with the same `common` tokens as the text so far."""
+        while self._nodes[-1][0] > common:
+            self._nodes.pop()
+        known, node = self._nodes[-1]
+        rest = ids[known:]
+        if len(rest) <= _FEW:
+            for length, token in enumerate(rest, known + 1):
+                node = self._after(node, token)
+                self._nodes.append((length, node))
+        else:
+            for first in range(0, len(rest), _READ_AT_ONCE):
+                part = rest[first : first + _READ_AT_ONCE]
+                node = Node(self.predictor.read(node.place, part))
+                self._nodes.append((known + first + len(part), node))
+        self.ids = list(ids)
+        if len(self._nodes) > self.predictor.kept:  # every other one of the older half
+            half = len(self._nodes) // 2
+            self._nodes = [*self._nodes[:1], *self._nodes[1:half:2], *self._nodes[half:]]
+
+    def _after(self, node: Node, token: int) -> Node:
+        """The node after one more token of the text: one that was looked ahead at, if reading leaves no more behind."""
+        if self.predictor.learns:
+            return Node(self.predictor.read(node.place, [token]))
+        place = self.spelling.place(token)
+        if place is not None and place in node.children:
+            return node.children[place]
+        return Node(self.predictor.ahead([node.place], [token])[0])
+
+
+def _common(old: Sequence[object], new: Sequence[object]) -> int:
+    """With how many characters or tokens two texts begin in common."""
+    shorter = min(len(old), len(new))
+    if old[:shorter] == new[:shorter]:
+        return shorter
+    return next(place for place in range(shorter) if old[place] != new[place])
+
+
+def _forget(node: Node, text: Collection[int]) -> int:
+    """Drop what was computed at and below a node, up to the next nodes of the text; how many distributions that was."""
+    dropped = sum(_forget(child, text) for child in node.children.values() if id(child) not in text)
+    dropped += node.row_S is not None
+    node.children, node.row_S, node.ways = {}, None, None
+    return dropped

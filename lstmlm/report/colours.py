@@ -1,0 +1,121 @@
+"""A text coloured by surprisal: for a terminal, and as a page of HTML.
+
+The colour says how many bits a piece takes, on one scale for all texts and models; a line is coloured by its mean per token.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from string import Template
+
+from rich.color import ColorSystem
+from rich.style import Style
+
+from lstmlm.report.terminal import visible
+from lstmlm.surprisal import Surprisal
+
+RAMP = ("", "#677b94", "#6d75a6", "#826aaf", "#9d5aaa", "#b94793", "#d12f69", "#e10d1c")
+"""Of the text; the first is the terminal's own. From grey-blue to red at lightness 0.575 in OKLCH (Ottosson 2020), where
+each has a contrast of at least 4.2 both to black and to white."""
+BITS_PER_COLOUR = 2
+FULL_BITS = BITS_PER_COLOUR * len(RAMP)
+"""As unexpected as one of 65,536."""
+
+
+def colour(unit: Surprisal, per: str) -> str:
+    """The colour of `RAMP` for a piece: one for every two bits."""
+    return RAMP[min(int(_bits(unit, per) / BITS_PER_COLOUR), len(RAMP) - 1)]
+
+
+def ansi(text: str, units: Sequence[Surprisal], per: str, *, coloured: bool) -> str:
+    """`text` with escape sequences, unknown words underlined; without colours, each piece is followed by its `[bits]`."""
+    drawn = []
+    for piece, unit in _pieces(text, units):
+        shown = visible(piece)
+        if unit is None or not shown.strip():
+            drawn.append(shown)
+        elif not coloured:
+            drawn.append(f"{shown}[{_bits(unit, per):.0f}]")
+        else:
+            style = Style(color=colour(unit, per) or None, underline=unit.unknown)
+            drawn.append(style.render(shown, color_system=ColorSystem.EIGHT_BIT))
+    return "".join(drawn)
+
+
+def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: str) -> str:
+    """One self-contained HTML file: the text with a legend, the figures of each piece where the mouse rests."""
+    drawn = []
+    for piece, unit in _pieces(text, units):
+        shown = html.escape(piece)
+        if unit is not None and piece:
+            heat = min(_bits(unit, per) / FULL_BITS, 1.0)
+            unknown = " class=unknown" if unit.unknown else ""
+            shown = f'<span style="--heat:{heat:.2f}" title="{_figures(unit)}"{unknown}>{shown}</span>'
+        drawn.append(shown)
+    bits = sum(unit.bits for unit in units)
+    return _PAGE.substitute(
+        name=html.escape(name),
+        model=html.escape(model),
+        summary=f"{len(units):,} {per}s, {bits:,.1f} bits together" if len(units) != 1 else f"1 {per}, {bits:,.1f} bits",
+        full=FULL_BITS,
+        scale="token" if per == "line" else per,
+        unknown='; <u class="unknown">unknown</u>' if any(unit.unknown for unit in units) else "",
+        text="".join(drawn),
+    )
+
+
+def _pieces(text: str, units: Sequence[Surprisal]) -> Iterator[tuple[str, Surprisal | None]]:
+    """The whole text: units, and what stands between them."""
+    place = 0
+    for unit in units:
+        yield text[place : unit.start], None
+        yield unit.text, unit
+        place = unit.end
+    yield text[place:], None
+
+
+def _bits(unit: Surprisal, per: str) -> float:
+    return unit.bits / unit.tokens if per == "line" else unit.bits
+
+
+def _figures(unit: Surprisal) -> str:
+    tokens = "1 token" if unit.tokens == 1 else f"{unit.tokens:,} tokens"
+    return f"{unit.bits:.2f} bits, {tokens}{', unknown' if unit.unknown else ''}"
+
+
+_PAGE = Template("""\
+<!doctype html>
+<html>
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$name</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c1c1e; --paper: #fdfdfc; --faint: #63636a; --hot: 225 45 30 }
+@media (prefers-color-scheme: dark) { :root { --ink: #ececee; --paper: #17181b; --faint: #a0a0a8; --hot: 235 55 40 } }
+body { margin: 3rem auto; max-width: 46rem; padding: 0 1.25rem; color: var(--ink); background: var(--paper);
+  font: 1.05rem/1.75 system-ui, sans-serif }
+header { color: var(--faint); font-size: .9rem; line-height: 1.5 }
+h1 { margin: 0; color: var(--ink); font-size: 1.15rem; overflow-wrap: anywhere }
+p { margin: 0 }
+.legend { display: flex; gap: .6rem; align-items: center; margin-top: .75rem }
+.legend i { width: 12rem; height: .8rem; border-radius: .2rem;
+  background: linear-gradient(to right, rgb(var(--hot) / 0), rgb(var(--hot) / .7)) }
+pre { margin: 2rem 0; font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4 }
+span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: .15rem }
+.unknown { text-decoration: underline dotted }
+</style>
+</head>
+<body>
+<header>
+<h1>$name</h1>
+<p>$summary; model $model</p>
+<p class="legend">0 <i></i> $full or more bits per $scale$unknown</p>
+</header>
+<pre dir="auto">
+$text</pre>
+</body>
+</html>
+""")

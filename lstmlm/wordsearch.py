@@ -1,0 +1,312 @@
+"""The likeliest words that tokens can spell from a place on, and how much is known of each (see `completion.py`).
+
+A front is a node whose next tokens are looked at: what they spell together is the beginning of a word, or of what was typed.
+Its tokens are taken likeliest first, whichever front they stand at, several in one step of the model.
+
+S places in the sorted vocabulary, and `<eos>`
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmlm.lookahead import Lookahead, Node, Ways
+from lstmlm.spelling import INNER_MARKS, Spelling, Typed, adds_nothing, is_word, is_word_character, word_end
+
+_AT_ONCE, _AT_MOST = 8, 32
+"""Nodes in one step of the model: while the likeliest words are sought, and where all are needed."""
+_LONGEST = {"bpe": 16, "char": 40, "byte": 60}
+"""Tokens of the longest word that is looked for, beyond what was typed."""
+_MOST_NODES = 600
+"""What a search looks at, at most: for what was typed, and for words."""
+_RARE = 1e-4
+"""What is less likely is not looked for."""
+_MARKS = tuple(INNER_MARKS)
+_HEAVY = 1 / 32
+"""A front whose tokens have together less than this share of the k-th word's probability is not looked into."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The likeliest words, with their probabilities given what was typed, and by how much these may be off together."""
+
+    words: list[tuple[str, float]]
+    mass_bound: float
+
+
+class _Front:
+    """A node whose next tokens are looked at."""
+
+    __slots__ = ("below", "depth", "left", "marked", "node", "share", "spelled", "ways")
+
+    def __init__(self, node: Node, spelled: bytes, share: float, ways: Ways, depth: int, *, marked: bool) -> None:
+        """`marked`: the word so far ends in a mark, which belongs to it only if a letter follows."""
+        self.marked = marked
+        self.node, self.spelled, self.share, self.ways, self.depth = node, spelled, share, ways, depth
+        self.left = share * ways.total
+        """p of the tokens that were not taken."""
+        self.below: dict[int, _Front | None] = {}
+        """By token that was taken, the front there; `None` where the word was over."""
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        """Places and shares of the tokens that were not taken, the likeliest first."""
+        for place, probability in self.ways:
+            if place not in self.below:
+                yield place, self.share * probability
+
+    def take(self, place: int) -> float:
+        """Its share, which is no longer left."""
+        share = self.share * self.ways.probability(place)
+        self.below[place] = None
+        self.left = max(0.0, self.left - share)
+        return share
+
+    def heaviest(self, spelling: Spelling) -> float:
+        """The largest probability that one word can still have from here."""
+        share_S = np.zeros(len(spelling.tokens_S))
+        share_S[self.ways.on] = self.share * self.ways.row_S[self.ways.on]
+        share_S[list(self.below)] = 0.0
+        return spelling.heaviest_chain(share_S)
+
+
+class WordSearch:
+    """One search; the tree it looks at is kept by its owner."""
+
+    def __init__(
+        self,
+        lookahead: Lookahead,
+        spelling: Spelling,
+        root: Node,
+        cut: Typed,
+        *,
+        banned: Collection[str] = (),
+        tolerance: float,
+        ends: float = math.inf,
+    ) -> None:
+        """`tolerance` is the probability that may stay unknown in the words that are returned together.
+
+        `ends` is the time, of `time.perf_counter`, at which the best so far has to do.
+        """
+        self._lookahead, self._spelling, self._root = lookahead, spelling, root
+        self._pending, self._banned, self._ends = cut.pending, frozenset(banned), ends
+        self._tolerance = tolerance
+        self._word = spelling.tokenizer.normalize(cut.word)
+        self._known = spelling.tokenizer.normalize(cut.known).encode()
+        self._start = len(cut.pending) + len(self._known) - len(self._word.encode())
+        """Where the word begins in what is known and spelled."""
+        self._longest = _LONGEST[spelling.tokenizer.kind]
+        self._fronts: list[_Front] = []
+        self._heap: list[tuple[float, int, int, _Front, Iterator[tuple[int, float]]]] = []
+        self._numbers = count()
+        self._found: defaultdict[str, float] = defaultdict(float)
+        self._uncovered = 0.0
+        """p of ways that do not spell all that was typed yet, and were not looked at."""
+        self._cut_short = False
+
+    def run(self, k: int) -> Found:
+        """The `k` likeliest words."""
+        if not self._cover():
+            return Found([], 1.0)
+        while not self._late(len(self._fronts)):
+            kth = self._kth(k)
+            batch = list(self._promising(kth, _AT_ONCE)) or self._doubtful(k, kth)
+            if not batch:
+                break
+            self._take(batch)
+        best = self._best(k)
+        unknown = sum(self._unknown(word)[0] for word, _ in best) + 2 * self._uncovered
+        if self._cut_short or len(best) < k:
+            unknown += sum(front.left for front in self._fronts)
+        return Found(best, min(1.0, unknown))
+
+    def _late(self, nodes: int) -> bool:
+        self._cut_short = self._cut_short or nodes > _MOST_NODES or time.perf_counter() >= self._ends
+        return self._cut_short
+
+    def _kth(self, k: int) -> float:
+        return heapq.nlargest(k, self._found.values())[-1] if len(self._found) >= k else 0.0
+
+    def _best(self, k: int) -> list[tuple[str, float]]:
+        return heapq.nsmallest(k, self._found.items(), key=lambda pair: (-pair[1], pair[0]))
+
+    # -- what was typed
+
+    def _cover(self) -> bool:
+        """Find the ways to spell what was typed; whether there is one. Their shares become those given that it was typed."""
+        self._lookahead.row(self._root)
+        waiting: list[tuple[float, bytes, Node, int]] = []
+        """ln p, spelling, and where it is: nodes that do not spell all yet."""
+        batch = [(0.0, b"", self._root)]
+        ways: list[tuple[float, bytes, Node]] = []
+        """Nodes after which one token spells the rest."""
+        covered, looked_at = -math.inf, 0
+        while batch:
+            for log_mass, spelled, node in batch:
+                row_S, rest = self._lookahead.row(node), self._pending[len(spelled) :]
+                total = float(row_S[self._spelling.extending(rest)].sum()) if rest else 1.0
+                if total > 0:
+                    covered = float(np.logaddexp(covered, log_mass + math.log(total)))
+                    ways.append((log_mass, spelled, node))
+                for place in self._spelling.within(rest):
+                    if row_S[place] > 0:
+                        longer = spelled + self._spelling.strings[place]
+                        waiting.append((log_mass + math.log(row_S[place]), longer, node, place))
+            waiting.sort(key=lambda way: -way[0])
+            left = np.logaddexp.accumulate([way[0] for way in reversed(waiting)])[::-1] if waiting else np.empty(0)
+            needed = min(int((left > covered + math.log(self._tolerance / 8)).sum()), _AT_MOST)
+            looked_at += needed
+            if self._late(looked_at):
+                break
+            grown = self._lookahead.grow([(node, place) for _, _, node, place in waiting[:needed]])
+            batch = [(way[0], way[1], node) for way, node in zip(waiting, grown, strict=False)]
+            waiting = waiting[needed:]
+        self._uncovered = math.fsum(math.exp(min(0.0, way[0] - covered)) for way in waiting)
+        for log_mass, spelled, node in ways:
+            self._open(node, spelled, math.exp(log_mass - covered), 0)
+        return bool(ways)
+
+    # -- words
+
+    def _open(self, node: Node, spelled: bytes, share: float, depth: int) -> _Front:
+        """Look at what may follow a node that was reached."""
+        row_S = self._lookahead.row(node)
+        rest = self._pending[len(spelled) :]
+        marked = False
+        if rest:
+            fitting = self._spelling.extending(rest)
+            ways = Ways(row_S, np.arange(fitting.start, fitting.stop), (fitting.start, fitting.stop))
+        else:
+            word = self._spelled_word(spelled)
+            marked = word.endswith(_MARKS)
+            after = self._spelling.after_mark if marked else self._spelling.after_word
+            if node.ways is None:
+                node.ways = Ways(row_S, after.on), float(row_S[after.ends_S].sum())
+            ways, ends = node.ways
+            self._note(word[:-1] if marked else word, share * ends)
+        front = _Front(node, spelled, share, ways, depth, marked=marked)
+        self._fronts.append(front)
+        if depth < self._longest:
+            self._push(front, iter(front))
+        return front
+
+    def _push(self, front: _Front, ways: Iterator[tuple[int, float]]) -> None:
+        place, share = next(ways, (0, 0.0))
+        if share > 0:
+            heapq.heappush(self._heap, (-share, next(self._numbers), place, front, ways))
+
+    def _promising(self, above: float, number: int) -> Iterator[tuple[_Front, int]]:
+        """The likeliest tokens that were not taken, of all fronts, if likelier than this."""
+        above = max(above, min(self._tolerance / 4, _RARE))
+        while self._heap and number and -self._heap[0][0] > above:
+            _, _, place, front, ways = heapq.heappop(self._heap)
+            if place not in front.below:
+                number -= 1
+                yield front, place
+            self._push(front, ways)
+
+    def _take(self, batch: list[tuple[_Front, int]]) -> None:
+        """Go on by these tokens: a word ends there, or a new front begins."""
+        grown: list[tuple[_Front, int, bytes, float]] = []
+        for front, place in batch:
+            share = front.take(place)
+            spelled = front.spelled + self._spelling.strings[place]
+            word = self._spelled_word(spelled)
+            end = word_end(word, len(self._word))
+            if end == len(word):
+                grown.append((front, place, spelled, share))
+            elif "\ufffd" not in word:
+                self._note(word[:end], share)
+        nodes = self._lookahead.grow([(front.node, place) for front, place, _, _ in grown])
+        for node, (front, place, spelled, share) in zip(nodes, grown, strict=True):
+            front.below[place] = self._open(node, spelled, share, front.depth + 1)
+
+    def _spelled_word(self, spelled: bytes) -> str:
+        return (self._known + spelled)[self._start :].decode(errors="replace")
+
+    def _note(self, word: str, share: float) -> None:
+        # "end." was typed: taking its period away is no way to finish it; and no word begins with an apostrophe
+        fits = word.startswith(self._word) and word and is_word_character(word[0])
+        if fits and share > 0 and is_word(word) and word not in self._banned:
+            self._found[word] += share
+
+    # -- what is not known yet
+
+    def _doubtful(self, k: int, kth: float) -> list[tuple[_Front, int]]:
+        """Tokens to take so that enough is known of the likeliest words, and of those that may be as likely."""
+        hidden = self._unseen(kth)
+        if hidden >= kth and (batch := list(self._promising(0.0, _AT_ONCE))):
+            return batch
+        best = {word for word, _ in self._best(k)}
+        unknown, ways = 0.0, []
+        for word, share in self._found.items():
+            if word in best or share + hidden >= kth:
+                more, open_ways = self._unknown(word)
+                if word in best:
+                    unknown += more
+                    ways += open_ways
+                elif share + more >= kth and more > self._tolerance / 2:
+                    unknown = math.inf
+                    ways += open_ways
+        wanted: dict[tuple[int, int], tuple[_Front, int]] = {}
+        for share, front, place in sorted(ways, key=lambda way: -way[0]):
+            if unknown <= self._tolerance / 2 or len(wanted) == _AT_MOST:
+                break
+            unknown -= share
+            wanted[id(front), place] = front, place
+        return list(wanted.values())
+
+    def _unknown(self, word: str) -> tuple[float, list[tuple[float, _Front, int]]]:
+        """What is not known of a word: p of all tokens not taken that may still spell it, and the likelier of them."""
+        target = (self._pending[: self._start] + word.encode())[len(self._known) :]
+        fronts = [front for front in self._fronts if front.depth == 0]
+        unknown, found = 0.0, []
+        while fronts:
+            front = fronts.pop()
+            if front.depth == self._longest:
+                continue
+            fronts += [below for below in front.below.values() if below and _may_be(below.spelled, target)]
+            on = self._still_spelling(front, target)
+            shares = front.share * front.ways.row_S[on]
+            unknown += float(shares.sum())
+            for index in np.flatnonzero(shares > self._tolerance / 2_000).tolist():
+                share, place = float(shares[index]), int(on[index])
+                if place in front.below:
+                    unknown -= share
+                else:
+                    found.append((share, front, place))
+        return unknown, found
+
+    def _still_spelling(self, front: _Front, target: bytes) -> NDArray[np.int64]:
+        """The tokens with which a front may go on, and after which the target may still be all there is to the word."""
+        rest = target[len(front.spelled) :]
+        if rest or front.spelled == target:
+            on = self._spelling.undecided(rest)
+            if front.ways.bounds is None:
+                return on
+            first, end = front.ways.bounds  # a token must spell all that was typed
+            return on[(on >= first) & (on < end)]
+        # It has spelled more: a mark that may turn out to end the word, or a part of a character.
+        return self._spelling.unfinished if front.marked else front.ways.on
+
+    def _unseen(self, kth: float) -> float:
+        """The largest probability that a word which was not found can have."""
+        bounds: defaultdict[bytes, float] = defaultdict(float)
+        for front in self._fronts:
+            heavy = front.left > _HEAVY * kth
+            bounds[front.spelled] += front.heaviest(self._spelling) if heavy else front.left
+        chains = (sum(bounds.get(spelled[:size], 0.0) for size in range(len(spelled) + 1)) for spelled in bounds)
+        return max(chains, default=0.0) + self._uncovered
+
+
+def _may_be(spelled: bytes, target: bytes) -> bool:
+    """Whether what was spelled may still turn out to be the target, and then something that makes a word no longer."""
+    return target.startswith(spelled) or (spelled.startswith(target) and adds_nothing(spelled[len(target) :]))
