@@ -33,6 +33,8 @@ _PATIENCE = 0.5
 """Seconds that a key waits for the list it takes a word from."""
 _ESCAPE = 0.05
 """Seconds after which Esc is a key of its own and not the beginning of another."""
+_TRIES = 20
+"""Deadlines after which the search for words is left as it is."""
 T = TypeVar("T")
 
 
@@ -143,11 +145,13 @@ class Editor:
             self.app.create_background_task(self._colour())
 
     async def _ask(self) -> None:
+        tries = 0
         try:
-            while self._answered != self._asked and not self.writing:
-                question, before = self._asked, self.conversation.draft.before
-                suggestion = await self._in_thread(self.conversation.suggest, before)
-                if question == self._asked and question != self._answered:
+            while not self.writing and (self._answered != self._asked or 0 < tries < _TRIES):
+                question = self._asked
+                suggestion = await self._in_thread(self.conversation.suggest, self.conversation.draft.before)
+                if question == self._asked:
+                    tries = 0 if suggestion.finished else tries + 1
                     self._answer(question, suggestion)
         except Exception as error:  # whatever it is, the text must stay in reach
             self.suggestion = None
@@ -156,9 +160,11 @@ class Editor:
             self._asking = False
 
     def _answer(self, question: int, suggestion: Suggestion) -> None:
+        if question != self._answered:
+            self.conversation.offered(suggestion)
         self._answered, self.suggestion = question, suggestion
-        self.ghost = suggestion.ghost if self.conversation.draft.at_end and not self._dismissed else None
-        self.conversation.offered(suggestion)
+        if self.cycling or not self.choice:
+            self.ghost = suggestion.ghost if self.conversation.draft.at_end and not self._dismissed else None
         self.app.invalidate()
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:

@@ -74,6 +74,11 @@ class Suggestion:
     tokens: int = 0
     """Of the text before the word being typed."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether the words were found within the time for them; asked again, the search goes on."""
+        return self.completion.mass_bound < 2 * _LEAST_SHOWN
+
     def ghost_of(self, number: int) -> Ghost | None:
         """Candidate `number` (from 1) as a ghost, without a word after it."""
         candidates = self.completion.candidates
