@@ -17,7 +17,7 @@ from lstmlm.repl.document import row_starts
 from lstmlm.repl.drawing import candidate_bar, harmless, styled
 from lstmlm.repl.editor import Editor
 from lstmlm.repl.screen import status
-from lstmlm.repl.suggestions import Offering
+from lstmlm.repl.suggestions import Offering, Suggestion
 
 TAB, SHIFT_TAB, ENTER, BACKSPACE, ESCAPE = "\t", "\x1b[Z", "\r", "\x7f", "\x1b"
 CTRL_C, CTRL_D, CTRL_E, CTRL_G, CTRL_Q, UNDO = "\x03", "\x04", "\x05", "\x07", "\x11", "\x1f"
@@ -283,6 +283,32 @@ def test_ways_to_leave(bigram: LoadedModel, key: str) -> None:
         player.leave(key)
     assert conversation.text == "the cat"
     assert conversation.over
+
+
+def test_typing_does_not_wait_for_the_model_and_late_answers_are_dropped(
+    play: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation, answers = play.editor.conversation, threading.Event()
+    asked: list[str] = []
+    suggest_now = conversation.suggest
+
+    def late(before: str) -> Suggestion:
+        asked.append(before)
+        assert answers.wait(PATIENCE)
+        return suggest_now(before)
+
+    play("the", "the")
+    monkeypatch.setattr(conversation, "suggest", late)
+    play.send(" ")
+    play.until(lambda: asked == ["the "])
+    play.send("c")
+    play.until(lambda: play.text == "the c")
+    play.send("an")
+    play.until(lambda: play.text == "the can")
+    assert not play.editor.settled
+    answers.set()
+    play("", "the can", " the")
+    assert asked == ["the ", "the can"]  # one question at a time, and none about what is past
 
 
 def test_a_model_that_fails_leaves_the_text_in_reach(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,8 @@ def test_a_session(terminal: Terminal) -> None:
     terminal.type(ESCAPE + "/ban sat" + ENTER, "never offered: sat", "1 can 10%   other 90%")
     terminal.type(ESCAPE + "/unban sat" + ENTER, "no word is banned", "1 sat 90%   2 can 10%   other 0%")
     terminal.type(ESCAPE + "/learn on" + ENTER, "learns from your text, until you quit", "demo  learning...")
+    terminal.type("zorg z", "1 zorg 100%   other 0%")
+    terminal.type(UNDO + UNDO, "the cat sat on the", "1 sat...")
     terminal.type(ESCAPE + "/learn off" + ENTER, "learns nothing from your text", "demo  temperature...")
     terminal.type(ESCAPE + "/watch sat dog" + ENTER, "watching  sat 90.00%  dog 0.00%")
     terminal.type(ESCAPE + "/watch" + ENTER, "watching no word")

@@ -295,6 +295,27 @@ def test_another_session_is_opened_to_learn_and_the_old_one_kept_if_that_fails(
     assert conversation.session is before
 
 
+def test_own_words_are_learned_after_one_time_and_what_was_taken_back_is_not(conversation: Conversation) -> None:
+    said(conversation, "the zorg", "/undo", "the zerg can can ")
+    assert said(conversation, "z").endswith("|\n    other 100%\n")
+    said(conversation, "/undo", "/learn on")
+    assert said(conversation, "z").endswith("|\n  1 zerg 100%  other 0%\n")
+    said(conversation, "/undo")
+    # can: (.95 x .16 + .05 x 2/4) / (.95 x .4 + .05 x 2/4)
+    assert said(conversation, "c").endswith("|\n  1 cat 56%  2 can 44%  other 0%\n")
+    said(conversation, "/undo", "/ban zerg")
+    assert said(conversation, "z").endswith("|\n    other 100%\n")
+    said(conversation, "/unban zerg", "/learn off")
+    assert said(conversation, "/top").endswith("100.0%  other\n")
+
+
+def test_a_new_name_is_offered_after_its_first_letter(tmp_path: Path) -> None:
+    conversation = Conversation(building.saved_model(tmp_path / "model", "bpe"), offering=Offering(deadline=1.0))
+    said(conversation, "/learn on", "the cat saw Quorlia . Quorlia sat on the mat . a dog saw Quorlia .")
+    assert conversation.suggest(conversation.text + " Q").completion.candidates[0].word == "Quorlia"
+    assert conversation.suggest(conversation.text + " q").completion.candidates[0].insert == "Quorlia"
+
+
 def test_statistics(conversation: Conversation) -> None:
     for line in ("t", "1", "c", "/undo", "c", "1"):
         said(conversation, line)

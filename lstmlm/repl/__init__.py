@@ -2,6 +2,7 @@
 
 - `draft`: the text, its cursor, and steps to undo
 - `suggestions`: what is offered at a place in a text
+- `own_words`: words of the text itself among them
 - `statistics`: keys saved, words accepted, milliseconds
 - `conversation`: all of this with a model and settings
 - `commands`: what begins with `/`

@@ -11,6 +11,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from lstmlm.adaptation import has_adaptation
+from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import SamplingConfig
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session, check_seed
@@ -49,14 +51,15 @@ class Conversation:
         self.cache = 0
         """Tokens of the text that are remembered while it is written; 0 is none."""
         self.learning = False
-        """Whether the weights follow the text while it is written."""
+        """Whether its words are learned, and the weights follow it."""
         self.statistics = Statistics()
         self.over = False
         self._saved: dict[Path, bytes] = {}
         self.session = self._open_session()
 
     def _open_session(self) -> Session:
-        return Session(live_predictor(self.loaded, self.cache, dynamic=self.learning))
+        tuned = isinstance(self.loaded, LoadedModel) and has_adaptation(self.loaded)
+        return Session(live_predictor(self.loaded, self.cache, dynamic=self.learning and tuned))
 
     # -- the text ---------------------------------------------------------------------------------------------------
 
@@ -184,8 +187,8 @@ class Conversation:
     # -- other sessions ---------------------------------------------------------------------------------------------
 
     def learn(self, on: bool) -> None:
-        """Let the weights follow the text, in memory alone, or forget what they learned."""
-        self._reopen(learning=on)
+        """Offer the text's own words, and let the weights of a model that was tuned follow it; in memory alone."""
+        self._reopen(learning=on, offering=replace(self.offering, own_words=on))
 
     def remember(self, length: int) -> None:
         """Mix in what followed at similar places of the last `length` tokens, in memory alone; 0 ends it."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lstmlm.completion import Candidate, Completion, complete
 from lstmlm.generation import Session
+from lstmlm.repl.own_words import with_own_words
 from lstmlm.spelling import is_word_character
 
 _OPENING = "\"'([{\u201c\u2018\u00ab"
@@ -34,6 +36,8 @@ class Offering:
     """Probability from which on a ghost is shown."""
     ghost_words: int = 3
     """The most words of a ghost."""
+    own_words: bool = False
+    """Words of the text itself are offered, too."""
     watched: tuple[str, ...] = ()
     deadline: float = 0.1
     """Seconds for all of it together."""
@@ -120,35 +124,48 @@ def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
 def words(session: Session, text: str, offering: Offering) -> Completion:
     """The likeliest next words that are not banned; with smart case, also those that begin with a capital instead."""
     began = time.perf_counter()
-    cut = session.spelling.cut(text)
-    capital = cut.word[:1].upper() + cut.word[1:]
-    if not offering.smart_case or not cut.word.islower() or len(capital) != len(cut.word):
-        return _unbanned(session, text, offering)
-    normalize = session.tokenizer.normalize
-    if normalize(capital) == normalize(cut.word):  # the model knows no capitals
-        return _unbanned(session, text, offering)
-    variants = (text, text[: len(text) - len(cut.word)] + capital)
-    masses = [spelled(session, variant) for variant in variants]
+    typed = session.spelling.cut(text).word
+    stem = text[: len(text) - len(typed)]
+    capital = _capital(session, typed) if offering.smart_case else ""
+    variants = [text, stem + capital] if capital else [text]
+    masses = [spelled(session, variant) for variant in variants] if capital or offering.own_words else [1.0]
+    total = math.fsum(masses)
+    shares = [mass / total for mass in masses] if total else [1.0]
     found = [
-        (_unbanned(session, variant, offering), mass / math.fsum(masses))
-        for variant, mass in zip(variants, masses, strict=True)
-        if mass > _LEAST_SHARE * math.fsum(masses)
+        (_unbanned(session, variant, offering), share)
+        for variant, share in zip(variants, shares, strict=False)
+        if share > _LEAST_SHARE
     ]
+    completion = _merged(text, found, offering.k) if capital else found[0][0]
+    if offering.own_words:
+        completion = with_own_words(
+            completion,
+            typed,
+            total / spelled(session, stem) if typed else 1.0,
+            k=offering.k,
+            any_case=bool(capital),
+            banned=offering.banned,
+        )
+    return replace(completion, ms=round(1e3 * (time.perf_counter() - began), 3))
+
+
+def _capital(session: Session, typed: str) -> str:
+    """The word being typed with a capital; empty if it needs none, or the model knows no capitals."""
+    capital = typed[:1].upper() + typed[1:]
+    normalize = session.tokenizer.normalize
+    return capital if typed.islower() and len(capital) == len(typed) and normalize(capital) != normalize(typed) else ""
+
+
+def _merged(text: str, found: Sequence[tuple[Completion, float]], k: int) -> Completion:
+    """Completions of texts that differ in a capital as one of `text`, each with its share."""
     candidates = [
         replace(candidate, probability=share * candidate.probability)
         for completion, share in found
         for candidate in completion.candidates
     ]
-    candidates = sorted(candidates, key=lambda candidate: (-candidate.probability, candidate.word))[: offering.k]
-    return Completion(
-        text,
-        cut.typed,
-        candidates,
-        max(0.0, 1.0 - math.fsum(candidate.probability for candidate in candidates)),
-        all(completion.exact for completion, _ in found),
-        math.fsum(share * completion.mass_bound for completion, share in found),
-        round(1e3 * (time.perf_counter() - began), 3),
-    )
+    best = sorted(candidates, key=lambda candidate: (-candidate.probability, candidate.word))[:k]
+    bound = math.fsum(share * completion.mass_bound for completion, share in found)
+    return _of(replace(found[0][0], text=text, exact=False, mass_bound=bound), best)
 
 
 def _worth_showing(completion: Completion) -> Completion:
