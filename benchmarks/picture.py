@@ -12,13 +12,14 @@ import os
 import re
 import sys
 import tempfile
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import click
 import pexpect
 import pyte
 from pyte.screens import Char
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
@@ -29,13 +30,11 @@ TEXT = "It was late when she came home. She put the keys on the table and made h
 NAME = "everyday"
 """The model's, as the status line shows it."""
 COLUMNS, ROWS = 88, 9
-QUIET = 2.0
+QUIET = 1.0
 """Seconds without news after which the screen is taken for finished."""
 NORMAL = "#181a1f #e06c75 #98c379 #e5c07b #61afef #c678dd #56b6c2 #dcdfe4"
 BRIGHT = "#767d8a #f0828a #aad491 #f0d296 #82c3fa #d796eb #78cdd7 #ffffff"
 """Black, red, green, yellow, blue, magenta, cyan, white."""
-FORMAT = re.sub(r"@font-face {{.*?}}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-"""Without fonts from another site, which no README loads."""
 
 
 @click.command()
@@ -48,7 +47,8 @@ def main(run: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     normal, bright = ([Color.parse(name).get_truecolor() for name in names.split()] for names in (NORMAL, BRIGHT))
     theme = TerminalTheme(normal[0], normal[-1], list(normal), list(bright))
-    svg = console.export_svg(title=f"lstmlm repl {NAME}", theme=theme, code_format=FORMAT, unique_id="editor")
+    svg = console.export_svg(title=f"lstmlm repl {NAME}", theme=theme, unique_id="editor")
+    svg = re.sub(r"@font-face {.*?}\s*", "", svg, flags=re.DOTALL)  # fonts from another site, which no README loads
     output.write_text(svg, encoding="utf-8")
 
 
@@ -67,7 +67,7 @@ def screen_of(run: Path) -> pyte.Screen:
         )
         screen.write_process_input = child.send  # answers to the program's questions
         stream.feed(child.read_nonblocking(1, timeout=60))
-        for keys in ("", TEXT):
+        for keys in ("", TEXT[:-3], *TEXT[-3:]):
             child.send(keys)
             try:
                 while True:
@@ -82,16 +82,19 @@ def drawn(screen: pyte.Screen) -> Text:
     """The screen's characters with their styles, the cursor as a block."""
     text = Text()
     for row in range(screen.lines):
-        for column in range(screen.columns):
-            cell = screen.buffer[row][column]
-            at_cursor = (row, column) == (screen.cursor.y, screen.cursor.x)
-            text.append(cell.data, _style(cell) + Style(reverse=at_cursor != cell.reverse))
+        cells = [(_style(screen.buffer[row][column]), screen.buffer[row][column].data) for column in range(screen.columns)]
+        if row == screen.cursor.y:
+            style, character = cells[screen.cursor.x]
+            cells[screen.cursor.x] = (style + Style(reverse=True), character)
+        for style, run in groupby(cells, key=itemgetter(0)):
+            text.append("".join(character for _, character in run), style)
         text.append("\n")
     return text
 
 
 def _style(cell: Char) -> Style:
-    return Style(color=_colour(cell.fg), bgcolor=_colour(cell.bg), bold=cell.bold, underline=cell.underscore)
+    colours = {"color": _colour(cell.fg), "bgcolor": _colour(cell.bg)}
+    return Style(**colours, bold=cell.bold, underline=cell.underscore, reverse=cell.reverse)
 
 
 def _colour(name: str) -> str:

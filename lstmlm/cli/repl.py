@@ -28,14 +28,14 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
 
     sampling = SamplingConfig(temperature=temperature, top_p=0.95)
     conversation = Conversation(load_any(model), offering=Offering(k=k), sampling=sampling, seed=seed)
-    on_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    if on_terminal:
-        from lstmlm.repl.editor import Editor, can_move_cursor
+    if _on_terminal():
+        from lstmlm.repl.editor import Editor
 
-    if on_terminal and can_move_cursor():
-        Editor(conversation).run()
-        if conversation.text:
-            write(safe(conversation.text.removesuffix("\n")) + "\n")
+        try:
+            Editor(conversation).run()
+        finally:  # whatever happens, nobody's text is lost
+            if conversation.text:
+                write(safe(conversation.text.removesuffix("\n")) + "\n")
     else:
         from lstmlm.cli.console import stdin_lines
         from lstmlm.repl.lines import run_lines
@@ -43,3 +43,11 @@ def repl_command(model: str, k: int, temperature: float, seed: int | None) -> No
         if sys.stdin is not None and sys.stdin.isatty():
             say("a line is answered with the next words; /help lists the commands")
         run_lines(conversation, stdin_lines(), lambda piece: write(safe(piece)))
+
+
+def _on_terminal() -> bool:
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        return False
+    from lstmlm.repl.screen import can_draw
+
+    return can_draw()

@@ -102,6 +102,11 @@ class Conversation:
         self.statistics.accept()
         return chosen.word
 
+    def put_back(self) -> None:
+        """Undo `take`, for another word in its place."""
+        self.draft.undo()
+        self.statistics.accepted -= 1
+
     def accept(self, ghost: Ghost) -> None:
         """Make all of a ghost text."""
         self.draft.put("".join(ghost.words), ghost.replace)

@@ -18,7 +18,6 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
-from prompt_toolkit.utils import is_dumb_terminal
 
 from lstmlm.errors import LstmlmError
 from lstmlm.repl.commands import COMMANDS, completions, execute, parsed, tokens
@@ -36,11 +35,6 @@ _ESCAPE = 0.05
 _TRIES = 20
 """Deadlines after which the search for words is left as it is."""
 T = TypeVar("T")
-
-
-def can_move_cursor() -> bool:
-    """Whether the terminal is one to draw on (`TERM` is not `dumb`)."""
-    return not is_dumb_terminal()
 
 
 class Editor:
@@ -209,7 +203,7 @@ class Editor:
         suggestion = self.cycling or self._current()
         if suggestion and 1 <= number <= len(suggestion.completion.candidates):
             if self.cycling:
-                self.conversation.draft.undo()
+                self.conversation.put_back()
             self.conversation.take(suggestion, number)
             self._changed(None)
 
@@ -247,7 +241,7 @@ class Editor:
         """No ghost, message or cycling until the next edit; a word that Tab has put in is taken back."""
         self.stop()
         if self.cycling:
-            self.conversation.draft.undo()
+            self.conversation.put_back()
             self._changed(None)
         self.ghost, self.choice, self.message, self._dismissed = None, 0, "", True
 
@@ -356,7 +350,8 @@ class Editor:
             self._changed(None)
         return False
 
-    def execute(self, name: str, argument: str = "") -> None:
+    def execute(self, name: str, argument: str) -> None:
+        """A command; one that asks the model leaves the keys free meanwhile."""
         self.stop()
         if name == "/gen":
             try:
@@ -369,18 +364,17 @@ class Editor:
             self.busy = name
             self.app.create_background_task(self._execute_slowly(name, argument))
         else:
-            self._done(name, "".join(execute(self.conversation, name, argument)))
+            self._done("".join(execute(self.conversation, name, argument)))
 
     async def _execute_slowly(self, name: str, argument: str) -> None:
         try:
-            said = await self._in_thread(lambda: "".join(execute(self.conversation, name, argument)))
-            self._done(name, said)
+            self._done(await self._in_thread(lambda: "".join(execute(self.conversation, name, argument))))
         except Exception as error:
             self._say(error)
         finally:
             self.busy = ""
 
-    def _done(self, name: str, said: str) -> None:
+    def _done(self, said: str) -> None:
         if self.conversation.over:
             self.app.exit()
         else:

@@ -13,7 +13,7 @@ from prompt_toolkit.layout import ConditionalContainer, Dimension, FormattedText
 from prompt_toolkit.layout.controls import BufferControl
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import BaseStyle, DynamicStyle, merge_styles
-from prompt_toolkit.utils import get_cwidth
+from prompt_toolkit.utils import get_cwidth, is_dumb_terminal
 
 from lstmlm.repl.commands import usages
 from lstmlm.repl.document import row_starts
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 _MARGIN, _WIDE = 2, 60
 """Columns left free on both sides, on a screen that has so many."""
+
+
+def can_draw() -> bool:
+    """Whether the terminal can move its cursor (`TERM` is not `dumb`)."""
+    return not is_dumb_terminal()
 
 
 def layout(editor: Editor) -> Layout:
@@ -107,7 +112,7 @@ def _hints(editor: Editor) -> list[tuple[str, str]]:
         return [("Enter", "run"), ("Tab", "complete"), ("Esc", "back")]
     if editor.writing:
         return [("Ctrl-C", "stop")]
-    if editor.more:
+    if editor.more and editor.message:
         return [("PgDn", "more"), ("Esc", "close")]
     first = [("→", "accept")] if editor.ghost else []
     return [*first, ("Tab", "take"), ("Ctrl-G", "write on"), ("F1", "help"), ("Ctrl-D", "quit")]
