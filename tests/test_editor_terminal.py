@@ -122,6 +122,8 @@ def test_a_narrow_screen_without_colours(model: Path) -> None:
     terminal.type("\x1b[200~\x1b[2J\x9b\u202e dog\x1b[201~", "\u241b[2J\ufffd\ufffd dog")  # and nothing acts
     assert terminal.styles("dog") == {("default", False, False)}
     terminal.resize(70, 5)
+    terminal.type("\x1bOP", "Right, End, Ctrl-E     accept the ghost at the end of the text")
+    terminal.type("\x1b[6~", "Tab, Shift-Tab...")
     terminal.type(" the", "the cat sat on the \u241b[2J\ufffd\ufffd dog the...", "demo  temperature...")
     assert terminal.leave().startswith("the cat sat on the \\x1b[2J")
 

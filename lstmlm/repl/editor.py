@@ -25,7 +25,7 @@ from lstmlm.repl.conversation import Conversation
 from lstmlm.repl.document import DocumentControl, DraftBuffer
 from lstmlm.repl.drawing import Span, surprise_spans
 from lstmlm.repl.keys import KEYS, key_bindings
-from lstmlm.repl.screen import layout, style
+from lstmlm.repl.screen import layout, message_window, style
 from lstmlm.repl.suggestions import Ghost, Suggestion
 
 _PATIENCE = 0.5
@@ -69,7 +69,9 @@ class Editor:
         self._scorer = ThreadPoolExecutor(1)
         self.buffer = DraftBuffer(multiline=True)
         self.entry = Buffer(multiline=False, accept_handler=self._entered)
+        self.entry.on_text_changed += lambda _: setattr(self, "scroll", 0)
         self.document = DocumentControl(self.buffer, self._shown_ghost, lambda: self.spans)
+        self.messages = message_window(self)
         self.app: Application[None] = Application(
             layout=layout(self),
             key_bindings=key_bindings(self),
@@ -81,6 +83,7 @@ class Editor:
         )
         self.app.ttimeoutlen = self.app.timeoutlen = _ESCAPE
         self.app.key_processor.after_key_press += lambda _: self._follow()
+        self.app.after_render += lambda _: self._look_for_more()
 
     @property
     def writing(self) -> bool:
@@ -125,7 +128,7 @@ class Editor:
         if (self.buffer.text, self.buffer.cursor_position) != (draft.text, draft.cursor):
             self.buffer.set_document(Document(draft.text, draft.cursor))
         self.ghost, self.choice, self.cycling, self._dismissed = ghost, 0, None, False
-        self.message, self.scroll, self.more = "", 0, False
+        self.message, self.scroll = "", 0
         self.refresh()
 
     def refresh(self) -> None:
@@ -309,6 +312,14 @@ class Editor:
         else:
             self.document.vertical(direction * rows)
 
+    def _look_for_more(self) -> None:
+        info = self.messages.render_info
+        shown = self.message or self.app.layout.has_focus(self.entry)
+        more = bool(shown and info and info.content_height > info.window_height)
+        if more != self.more:
+            self.more = more
+            self.app.invalidate()
+
     def suspend(self) -> None:
         """Ctrl-Z: back to the shell, until `fg`."""
         self.app.suspend_to_background()
@@ -322,7 +333,7 @@ class Editor:
 
     def open_entry(self) -> None:
         """The line for commands."""
-        self.entry.document, self.scroll = Document("/"), 0
+        self.entry.document = Document("/")
         self.app.layout.focus(self.entry)
 
     def close_entry(self) -> None:

@@ -30,6 +30,8 @@ from lstmlm.repl.drawing import (
 if TYPE_CHECKING:
     from lstmlm.repl.editor import Editor
 
+_FIRST = 10
+"""How much sooner than others text and messages get a row more, where rows are few."""
 _MARGIN, _WIDE = 2, 60
 """Columns left free on both sides, on a screen that has so many."""
 
@@ -37,6 +39,12 @@ _MARGIN, _WIDE = 2, 60
 def can_draw() -> bool:
     """Whether the terminal can move its cursor (`TERM` is not `dumb`)."""
     return not is_dumb_terminal()
+
+
+def message_window(editor: Editor) -> Window:
+    """What commands say, and which there are."""
+    height = Dimension(min=1, weight=_FIRST)
+    return Window(FormattedTextControl(lambda: _message(editor)), dont_extend_height=True, height=height)
 
 
 def layout(editor: Editor) -> Layout:
@@ -51,21 +59,14 @@ def layout(editor: Editor) -> Layout:
     rows = HSplit(
         [
             _gap(),
-            Window(editor.document, dont_extend_height=True, height=Dimension(min=1)),
+            Window(editor.document, dont_extend_height=True, height=Dimension(min=1, weight=_FIRST)),
             _gap(),
             ConditionalContainer(_row(bar), ~commanding),
             ConditionalContainer(Window(BufferControl(editor.entry), height=1), commanding),
             ConditionalContainer(_row(lambda: watched_words(editor.suggestion, _width())), watching),
             ConditionalContainer(_row(lambda: surprise_legend(_width())), Condition(lambda: editor.coloured)),
             ConditionalContainer(_gap(), saying & ~commanding),
-            ConditionalContainer(
-                Window(
-                    FormattedTextControl(lambda: _message(editor)),
-                    dont_extend_height=True,
-                    get_vertical_scroll=lambda window: _scrolled(editor, window),
-                ),
-                saying,
-            ),
+            ConditionalContainer(editor.messages, saying),
             Window(),
             Window(char="─", height=Dimension(min=0, max=1), style="class:rule"),
             _row(lambda: status(editor, _width())),
@@ -109,34 +110,27 @@ def status(editor: Editor, width: int) -> StyleAndTextTuples:
 
 def _hints(editor: Editor) -> list[tuple[str, str]]:
     if editor.app.layout.has_focus(editor.entry):
-        return [("Enter", "run"), ("Tab", "complete"), ("Esc", "back")]
+        return [*[("PgDn", "more")] * editor.more, ("Enter", "run"), ("Tab", "complete"), ("Esc", "back")]
     if editor.writing:
         return [("Ctrl-C", "stop")]
-    if editor.more and editor.message:
+    if editor.more:
         return [("PgDn", "more"), ("Esc", "close")]
     first = [("→", "accept")] if editor.ghost else []
     return [*first, ("Tab", "take"), ("Ctrl-G", "write on"), ("F1", "help"), ("Ctrl-D", "quit")]
 
 
 def _message(editor: Editor) -> StyleAndTextTuples:
-    """What was said, or while a command is typed, the commands that begin so."""
+    """What was said, or while a command is typed, the commands that begin so; from the row on to which it was scrolled."""
     said = editor.message
     if editor.app.layout.has_focus(editor.entry):
         said = usages(editor.entry.text.partition(" ")[0]) or "Enter writes this line into the text"
     starts = [*row_starts(said, _width() + 1), len(said)]
+    editor.scroll = min(editor.scroll, len(starts) - 2)
     rows: StyleAndTextTuples = []
-    for start, end in pairwise(starts):
+    for start, end in pairwise(starts[editor.scroll :]):
         head, gap, rest = said[start:end].removesuffix("\n").partition("  ")
         rows += [("class:head" if head and rest else "", harmless(head)), ("class:rest", harmless(gap + rest)), ("", "\n")]
     return rows[:-1]
-
-
-def _scrolled(editor: Editor, window: Window) -> int:
-    """As far as asked for, but not beyond the end."""
-    if info := window.render_info:
-        last = max(info.content_height - info.window_height, 0)
-        editor.scroll, editor.more = min(editor.scroll, last), editor.scroll < last
-    return editor.scroll
 
 
 def _row(fragments: Callable[[], StyleAndTextTuples]) -> Window:
