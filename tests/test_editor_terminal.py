@@ -120,7 +120,7 @@ def test_a_narrow_screen_without_colours(model: Path) -> None:
     terminal.type("the cat sat on the ", "the cat sat on the", "cat sat on")  # words are kept whole
     assert terminal.styles("cat sat on") == {("default", False, True)}
     terminal.type("\x1b[200~\x1b[2J\x9b\u202e dog\x1b[201~", "\u241b[2J\ufffd\ufffd dog the")  # and nothing acts
-    assert terminal.styles("dog") == {("default", False, False)}
+    assert terminal.styles("\ufffd dog") == {("default", False, False)}
     terminal.resize(70, 5)
     terminal.type("\x1bOP", "Right, End, Ctrl-E     accept the ghost at the end of the text")
     terminal.type("\x1b[6~", "Tab, Shift-Tab...")
