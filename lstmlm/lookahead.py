@@ -70,8 +70,8 @@ class Lookahead:
 
     def __init__(self, predictor: Predictor[Any], spelling: Spelling) -> None:
         self._predictor, self._spelling = predictor, spelling
-        self.rows = 0
-        """Distributions computed so far."""
+        self.kept = self.computed = 0
+        """Distributions that are kept, and that were computed so far."""
 
     def row(self, node: Node) -> NDArray[np.float64]:
         """p(next token) at a node."""
@@ -97,4 +97,5 @@ class Lookahead:
             found_BV = self._predictor.distributions([node.place for node in new])
             for node, row_S in zip(new, found_BV[:, self._spelling.tokens_S], strict=True):
                 node.row_S = row_S
-            self.rows += len(new)
+            self.kept += len(new)
+            self.computed += len(new)

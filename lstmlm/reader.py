@@ -19,7 +19,7 @@ from lstmlm.checkpoint import LoadedModel
 from lstmlm.lookahead import Lookahead, Node
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel, Predictor, open_predictor
-from lstmlm.spelling import Spelling
+from lstmlm.spelling import spelling_of
 
 _READ_AT_ONCE = 128
 """Tokens of a long text between two places that are kept: reading them again takes 25 ms (2 x 512, one thread)."""
@@ -37,7 +37,7 @@ class Reader:
     def __init__(self, model: AnyModel | Predictor[Any]) -> None:
         self.predictor = open_predictor(model) if isinstance(model, LoadedModel | LoadedNGram) else model
         self.tokenizer = self.predictor.tokenizer
-        self.spelling = Spelling(self.tokenizer)
+        self.spelling = spelling_of(self.tokenizer)
         self.lookahead = Lookahead(self.predictor, self.spelling)
         self.ids: list[int] = []
         self._nodes: list[tuple[int, Node]] = [(0, Node(self.predictor.start))]
@@ -122,9 +122,9 @@ class Reader:
         self._looked_ahead[id(node)] = node
         self._looked_ahead.move_to_end(id(node))
         row = len(self.spelling.tokens_S)
-        while len(self._looked_ahead) > 1 and self.lookahead.rows * row > _NUMBERS_LOOKED_AHEAD:
+        while len(self._looked_ahead) > 1 and self.lookahead.kept * row > _NUMBERS_LOOKED_AHEAD:
             _, oldest = self._looked_ahead.popitem(last=False)
-            self.lookahead.rows -= _forget(oldest, {id(node) for _, node in self._nodes})
+            self.lookahead.kept -= _forget(oldest, {id(node) for _, node in self._nodes})
 
     def _is_cut(self, text: str, place: int) -> bool:
         """Whether no token of `text` can cross this place."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,15 @@ class Spelling:
             [*(is_word(string.decode(errors="replace")) for string in self.strings), False], bool
         )
         """Tokens that are words by themselves: what a word model may offer."""
-        self.after_word = After(np.flatnonzero((roles_S == CONTINUES) | (roles_S == OPEN_MARK)), roles_S == ENDS)
-        after_mark_S = letter_S & (roles_S == CONTINUES)
-        self.after_mark = After(np.flatnonzero(after_mark_S), ~after_mark_S)
-        self.unfinished = np.array([n for n, string in enumerate(self.strings) if _is_unfinished(string)], dtype=np.int64)
-        """Tokens that are a part of a character."""
+        inside_S = np.array([*(0x80 <= string[0] < 0xC0 for string in self.strings), False], dtype=bool)
+        on_S = ((roles_S == CONTINUES) | (roles_S == OPEN_MARK)) & ~inside_S
+        self.after_word = After(np.flatnonzero(on_S), roles_S == ENDS)
+        after_mark_S = on_S & letter_S & (roles_S == CONTINUES)
+        self.after_mark = After(np.flatnonzero(after_mark_S), ~after_mark_S & ~inside_S)
+        self.inside_character = After(np.flatnonzero(inside_S), np.zeros(len(inside_S), dtype=bool))
+        """What goes on with a part of a character; all else makes it a damaged one, which no word has."""
         self._undecided: dict[bytes, NDArray[np.int64]] = {}
-        self._part_S, self._parts_before, self._levels = _nested([*map(_part_of_word, self.strings), b""])
+        self._part_S, self._parts_before, self._levels = _nested([*map(_part_of_word, self.strings), None])
 
     def place(self, token: int) -> int | None:
         """Where a token stands in the sorted vocabulary; `None` if it spells nothing."""
@@ -108,16 +111,32 @@ class Spelling:
             self._undecided[rest] = np.array(self.within(rest) + ending, dtype=np.int64)
         return self._undecided[rest]
 
-    def heaviest_chain(self, share_S: NDArray[np.float64]) -> float:
+    def undecided_after(self, tail: bytes) -> NDArray[np.int64]:
+        """The same, after a word and a tail that may end it: an open mark, or a part of a character."""
+        key = b"\xff" + tail  # 0xff is in no UTF-8 text
+        if key not in self._undecided:
+            on = self.inside_character.on if tail[-1] >= 0x80 else self.after_mark.on
+            found = [place for place in on.tolist() if adds_nothing(tail + self.strings[place])]
+            self._undecided[key] = np.array(found, dtype=np.int64)
+        return self._undecided[key]
+
+    def heaviest_chain(self, share_S: NDArray[np.float64]) -> tuple[float, int]:
         """Given a share of each token, an upper bound of what any one word gets of it, as the beginning of its spelling.
 
         A word gets at most the shares of those that spell a part of it, and of those that end it, in all their ways. So the
-        tokens are counted by the part of a word that they spell, and to each such part is added what it begins with.
+        tokens are counted by the part of a word that they spell, and to each such part is added what it begins with. The
+        second value is the place of the token that has most of it.
         """
-        chain = np.bincount(self._part_S, share_S, len(self._parts_before))
+        chain = np.bincount(self._part_S, share_S, len(self._parts_before) + 1)
         for level in self._levels:
             chain[level] += chain[self._parts_before[level]]
-        return float(chain.max())
+        part = int(chain[:-1].argmax())
+        inside = np.zeros(len(chain), dtype=bool)
+        inside[[0, part]] = True
+        while part:
+            part = int(self._parts_before[part])
+            inside[part] = True
+        return float(chain[:-1].max()), int(np.where(inside[self._part_S], share_S, -1.0).argmax())
 
     def cut(self, text: str) -> Typed:
         """Where completion of `text` begins (see the module's docstring)."""
@@ -149,6 +168,12 @@ class Spelling:
         return CONTINUES if is_word_character(text[0]) else ENDS
 
 
+@lru_cache(maxsize=4)
+def spelling_of(tokenizer: Tokenizer) -> Spelling:
+    """The look-ups of a tokenizer, which take a second to make for a large vocabulary."""
+    return Spelling(tokenizer)
+
+
 def is_word_character(character: str) -> bool:
     """Letters, digits, and the marks that go with letters."""
     return character.isalnum() or unicodedata.category(character).startswith("M")
@@ -173,29 +198,36 @@ def is_word(text: str) -> bool:
     return any(map(str.isalnum, text)) and "\ufffd" not in text
 
 
-def _is_unfinished(string: bytes) -> bool:
-    return string.decode(errors="replace") == "\ufffd"
-
-
 def _letter_first(string: bytes) -> bool:
     text = string.decode(errors="ignore")
     return not text or is_word_character(text[0])
 
 
-def _part_of_word(string: bytes) -> bytes:
-    """What a token spells of a word: without what ends it, or may turn out to."""
+def _part_of_word(string: bytes) -> bytes | None:
+    """What a token spells of a word, without what ends it, or may turn out to; `None` if no word can come of it."""
     text = string.decode(errors="replace")
     start = next((place for place, character in enumerate(text) if is_word_character(character)), len(text))
+    if start == len(text) and text.strip(" ") and not adds_nothing_yet(text.strip(" ")):
+        return None
     part = text[: word_end(text, start)] if start < len(text) else ""
     while part and (part[-1] in INNER_MARKS or part[-1] == "\ufffd"):
         part = part[:-1]
     return part.encode() if string.startswith(part.encode()) else b""
 
 
-def _nested(parts_S: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Number the parts: the number of each token's, that of the longest part each begins with, and all numbers by depth."""
-    parts = sorted({b"", *parts_S})
-    number = {part: index for index, part in enumerate(parts)}
+def adds_nothing_yet(text: str) -> bool:
+    """Whether a mark or a part of a character may still become a part of a word."""
+    return text == "\ufffd" or text in INNER_MARKS
+
+
+def _nested(parts_S: list[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Number the parts: the number of each token's, that of the longest part each begins with, and all numbers by depth.
+
+    Tokens that are part of no word have the last number.
+    """
+    parts = sorted({b"", *(part for part in parts_S if part is not None)})
+    number: dict[bytes | None, int] = {part: index for index, part in enumerate(parts)}
+    number[None] = len(parts)
     before, depths, above = [0] * len(parts), [0] * len(parts), [b""]
     for index, part in enumerate(parts[1:], 1):
         while not part.startswith(above[-1]):
@@ -207,11 +239,24 @@ def _nested(parts_S: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 
 def adds_nothing(string: bytes) -> bool:
-    """Whether a word may be over before `string`: there is no letter, nor a mark with a letter after it."""
+    """Whether a word may be over before `string`: it is no letter, nor a mark with one after it, as far as one can tell."""
     text = string.decode(errors="replace")
     if text[:1] in INNER_MARKS:
         return not any(map(is_word_character, text[1:2]))
-    return text == "\ufffd" or word_end(text, 0) == 0
+    return _may_end_word(string) if text == "\ufffd" else word_end(text, 0) == 0
+
+
+@lru_cache(maxsize=1_000)
+def _may_end_word(part: bytes) -> bool:
+    """Whether a part of a character can become one that is in no word."""
+    if part[0] >= 0xF0:  # too many to look at; few of them are letters
+        return part[0] <= 0xF4
+    for byte in range(0x80, 0xC0):
+        longer = part + bytes([byte])
+        text = longer.decode(errors="replace")
+        if _may_end_word(longer) if len(longer) < 3 and part[0] >= 0xE0 else "\ufffd" not in text and word_end(text, 0) == 0:
+            return True
+    return False
 
 
 def _word_at_end(typed: str) -> str:

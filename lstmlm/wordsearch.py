@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,6 @@ _MOST_NODES = 600
 _RARE = 1e-4
 """What is less likely is not looked for."""
 _MARKS = tuple(INNER_MARKS)
-_HEAVY = 1 / 32
-"""A front whose tokens have together less than this share of the k-th word's probability is not looked into."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Found:
 class _Front:
     """A node whose next tokens are looked at."""
 
-    __slots__ = ("below", "depth", "left", "marked", "node", "share", "spelled", "ways")
+    __slots__ = ("_heaviest", "below", "depth", "left", "marked", "node", "share", "spelled", "ways")
 
     def __init__(self, node: Node, spelled: bytes, share: float, ways: Ways, depth: int, *, marked: bool) -> None:
         """`marked`: the word so far ends in a mark, which belongs to it only if a letter follows."""
@@ -56,6 +54,7 @@ class _Front:
         """p of the tokens that were not taken."""
         self.below: dict[int, _Front | None] = {}
         """By token that was taken, the front there; `None` where the word was over."""
+        self._heaviest = (-1, 0.0)
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Places and shares of the tokens that were not taken, the likeliest first."""
@@ -72,10 +71,24 @@ class _Front:
 
     def heaviest(self, spelling: Spelling) -> float:
         """The largest probability that one word can still have from here."""
-        share_S = np.zeros(len(spelling.tokens_S))
-        share_S[self.ways.on] = self.share * self.ways.row_S[self.ways.on]
-        share_S[list(self.below)] = 0.0
-        return spelling.heaviest_chain(share_S)
+        if self._heaviest[0] != len(self.below):
+            self._heaviest = len(self.below), spelling.heaviest_chain(self._left_S(spelling))[0]
+        return self._heaviest[1]
+
+    def lightening(self, spelling: Spelling, enough: float) -> Iterator[int]:
+        """Tokens to take, one after the other, until no word can have as much from here."""
+        left_S = self._left_S(spelling)
+        heaviest, place = spelling.heaviest_chain(left_S)
+        while heaviest >= enough and left_S[place] > 0:
+            yield place
+            left_S[place] = 0.0
+            heaviest, place = spelling.heaviest_chain(left_S)
+
+    def _left_S(self, spelling: Spelling) -> NDArray[np.float64]:  # noqa: N802
+        left_S = np.zeros(len(spelling.tokens_S))
+        left_S[self.ways.on] = self.share * self.ways.row_S[self.ways.on]
+        left_S[list(self.below)] = 0.0
+        return left_S
 
 
 class WordSearch:
@@ -188,6 +201,8 @@ class WordSearch:
             word = self._spelled_word(spelled)
             marked = word.endswith(_MARKS)
             after = self._spelling.after_mark if marked else self._spelling.after_word
+            if word.endswith("\ufffd"):
+                after = self._spelling.inside_character
             if node.ways is None:
                 node.ways = Ways(row_S, after.on), float(row_S[after.ends_S].sum())
             ways, ends = node.ways
@@ -242,27 +257,24 @@ class WordSearch:
 
     def _doubtful(self, k: int, kth: float) -> list[tuple[_Front, int]]:
         """Tokens to take so that enough is known of the likeliest words, and of those that may be as likely."""
-        hidden = self._unseen(kth)
-        if hidden >= kth and (batch := list(self._promising(0.0, _AT_ONCE))):
-            return batch
+        enough = kth + self._tolerance / 2
+        hidden, heaviest = self._unseen(enough)
+        if hidden >= enough:
+            lighter = islice(heaviest.lightening(self._spelling, enough / 2), _AT_ONCE)
+            if batch := [(heaviest, place) for place in lighter] or list(self._promising(0.0, _AT_ONCE)):
+                return batch
         best = {word for word, _ in self._best(k)}
-        unknown, ways = 0.0, []
+        wanted: dict[tuple[int, int], tuple[float, _Front, int]] = {}
         for word, share in self._found.items():
-            if word in best or share + hidden >= kth:
-                more, open_ways = self._unknown(word)
-                if word in best:
-                    unknown += more
-                    ways += open_ways
-                elif share + more >= kth and more > self._tolerance / 2:
-                    unknown = math.inf
-                    ways += open_ways
-        wanted: dict[tuple[int, int], tuple[_Front, int]] = {}
-        for share, front, place in sorted(ways, key=lambda way: -way[0]):
-            if unknown <= self._tolerance / 2 or len(wanted) == _AT_MOST:
-                break
-            unknown -= share
-            wanted[id(front), place] = front, place
-        return list(wanted.values())
+            if word in best or share + hidden >= enough:
+                unknown, ways = self._unknown(word)
+                may_stay = self._tolerance / (2 * k) if word in best else enough - share
+                for way in sorted(ways, key=lambda way: -way[0]):
+                    if unknown <= may_stay:
+                        break
+                    unknown -= way[0]
+                    wanted[id(way[1]), way[2]] = way
+        return [(front, place) for _, front, place in heapq.nlargest(_AT_MOST, wanted.values(), key=lambda way: way[0])]
 
     def _unknown(self, word: str) -> tuple[float, list[tuple[float, _Front, int]]]:
         """What is not known of a word: p of all tokens not taken that may still spell it, and the likelier of them."""
@@ -294,17 +306,28 @@ class WordSearch:
                 return on
             first, end = front.ways.bounds  # a token must spell all that was typed
             return on[(on >= first) & (on < end)]
-        # It has spelled more: a mark that may turn out to end the word, or a part of a character.
-        return self._spelling.unfinished if front.marked else front.ways.on
+        return self._spelling.undecided_after(front.spelled[len(target) :])
 
-    def _unseen(self, kth: float) -> float:
-        """The largest probability that a word which was not found can have."""
-        bounds: defaultdict[bytes, float] = defaultdict(float)
-        for front in self._fronts:
-            heavy = front.left > _HEAVY * kth
-            bounds[front.spelled] += front.heaviest(self._spelling) if heavy else front.left
-        chains = (sum(bounds.get(spelled[:size], 0.0) for size in range(len(spelled) + 1)) for spelled in bounds)
-        return max(chains, default=0.0) + self._uncovered
+    def _unseen(self, enough: float) -> tuple[float, _Front]:
+        """The largest probability that a word which was not found can have, and the front that most of it is at.
+
+        It is known no better than needed to see that it is not `enough`.
+        """
+        closer: dict[int, float] = {}
+        while True:
+            bounds: defaultdict[bytes, float] = defaultdict(float)
+            for front in self._fronts:
+                bounds[front.spelled] += closer.get(id(front), front.left)
+            chains = {
+                spelled: sum(bounds.get(spelled[:size], 0.0) for size in range(len(spelled) + 1)) for spelled in bounds
+            }
+            longest = max(chains, key=chains.__getitem__)
+            fronts = [front for front in self._fronts if longest.startswith(front.spelled)]
+            heaviest = max(fronts, key=lambda front: closer.get(id(front), front.left))
+            hidden = chains[longest] + self._uncovered
+            if hidden < enough or id(heaviest) in closer:
+                return hidden, heaviest
+            closer[id(heaviest)] = heaviest.heaviest(self._spelling)
 
 
 def _may_be(spelled: bytes, target: bytes) -> bool:

@@ -17,6 +17,7 @@ from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.config import SamplingConfig
 from lstmlm.errors import DataError, UsageError
 from lstmlm.generation import Session
+from lstmlm.predictor import NeuralPredictor
 from lstmlm.tokenizer import EOS, UNK
 
 KINDS = ("word", "char", "byte", "bpe")
@@ -74,7 +75,6 @@ def test_a_session_after_any_edits_stands_where_a_fresh_one_does(
             for token in ids[kept:]:
                 session.step(token)
         assert session.ids == ids
-        assert session.now.length == len(ids)
         torch.testing.assert_close(session.next_logits(), fresh_logits(model, ids), rtol=1e-4, atol=1e-4)
 
 
@@ -104,8 +104,9 @@ def test_nothing_is_read_twice(bpe_model: LoadedModel, monkeypatch: pytest.Monke
     ids = bpe_model.tokenizer.encode(building.text())
     session.read(ids)
     read: list[int] = []
-    forward = bpe_model.model.forward
-    monkeypatch.setattr(bpe_model.model, "forward", lambda x, state: (read.append(len(x)), forward(x, state))[1])
+    windows, steps = NeuralPredictor.read, NeuralPredictor.ahead
+    monkeypatch.setattr(NeuralPredictor, "read", lambda *given: (read.append(len(given[2])), windows(*given))[1])
+    monkeypatch.setattr(NeuralPredictor, "ahead", lambda *given: (read.append(len(given[2])), steps(*given))[1])
     session.read([*ids, 5])
     session.read(ids)
     session.read([*ids, 6, 7])

@@ -8,7 +8,6 @@ from pathlib import Path
 import building
 import pytest
 import torch
-from test_completion import toy
 
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.config import SamplingConfig
@@ -16,13 +15,24 @@ from lstmlm.generation import Session
 
 GREEDY = SamplingConfig(temperature=0)
 Cover = tuple[tuple[int, ...], float]
+SAID = [b"a", b"b", b" ", b"-", b"ab", b" a", b" ab"]
+"""What the small model can say, besides the end."""
 CASES = [("", "a"), ("", "abab"), ("ab", " "), ("ab ab", " ab"), ("a b", " abaab"), ("ab", " é")]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A vocabulary so small that every spelling can be looked at."""
-    return toy(tmp_path_factory.mktemp("toy"), "bpe")[0]
+    tokenizer = building.tokenizer("bpe", " ab ab ab ab a" * 9, vocabulary_size=259)
+    model = building.model(tokenizer.vocabulary_size, seed=5, traces=(2, 9))
+    said = [token for token in range(tokenizer.vocabulary_size) if tokenizer.spelling(token) in SAID]
+    with torch.no_grad():
+        model.output.bias.sub_(60.0)
+        model.output.bias[[*said, tokenizer.eos]] += 60.0
+        model.output.bias[tokenizer.encode(" ")] += 3.0
+    path = tmp_path_factory.mktemp("toy") / "toy"
+    save_model(path, model, tokenizer)
+    return load_model(path)
 
 
 def next_log_probabilities(model: LoadedModel, ids: list[int]) -> torch.Tensor:

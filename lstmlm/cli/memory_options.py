@@ -13,10 +13,10 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--cache`, `--dynamic` and `--ngram`; the command gets what was asked for as `parts`."""
 
     @click.option(
-        "--cache", is_flag=True, help="Remember what followed in similar places (neural cache), as `tune` fitted it."
+        "--cache", is_flag=True, help="Remember what followed in similar places: the neural cache that `tune` fitted."
     )
-    @click.option("--dynamic", is_flag=True, help="Go on learning from the text (dynamic evaluation), as `tune` fitted it.")
-    @click.option("--ngram", is_flag=True, help="Mix with the n-grams of the training text, as `tune` fitted them.")
+    @click.option("--dynamic", is_flag=True, help="Go on learning from the text: dynamic evaluation as `tune` fitted it.")
+    @click.option("--ngram", is_flag=True, help="Mix with the n-grams of the training text, as `tune` fitted it.")
     @wraps(command)
     def with_parts(*arguments: Any, cache: bool, dynamic: bool, ngram: bool, **options: Any) -> Any:
         asked = (("cache", cache), ("dynamic", dynamic), ("ngram", ngram))
