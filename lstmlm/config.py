@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from lstmlm.durations import parse_interval
 from lstmlm.errors import ArtefactError, UsageError
 
 DOCUMENT_RULES = ("file", "blank-line")
@@ -373,26 +374,6 @@ class DynamicConfig:
         _at_least("segment", self.segment, 1)
         _at_least("learning_rate", self.learning_rate, 0)
         _at_least("decay", self.decay, 0)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from `90`, `90s`, `10m`, `1.5h`; anything else is a `UsageError`."""
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    number = text if unit is None else text[:-1]
-    try:
-        seconds = float(number) * (unit or 1.0)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a duration; expected seconds, or a number with s, m or h, such as 10m") from None
-    _positive("duration", seconds)
-    return seconds
-
-
-def parse_interval(text: str) -> tuple[int | None, float | None]:
-    """`500` is (500 steps, None); `60s` is (None, 60 seconds)."""
-    if text.isdecimal():
-        _at_least("interval in steps", int(text), 1)
-        return int(text), None
-    return None, parse_duration(text)
 
 
 def updated(config: Config, **changes: Any) -> Config:

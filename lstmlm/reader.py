@@ -86,7 +86,7 @@ class Reader:
         return found_V
 
     def next_logits(self) -> Tensor:
-        """Ln p(next token), float32 [V]."""
+        """The logarithm of p(next token), float32 [V]: of all logits with this softmax, those that every model has."""
         return torch.from_numpy(np.log(np.maximum(self.probabilities(), np.finfo(np.float64).tiny))).float()
 
     def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:

@@ -16,6 +16,7 @@ PACKAGE = Path(lstmlm.__file__).parent
 LONGEST_MODULE = 400
 ROOMS = (
     "errors",
+    "durations",
     "config",
     "recipes",
     "storage",

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstmlm import wordsearch
 from lstmlm.adaptation import save_adaptation
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.completion import Completion, complete
@@ -33,6 +34,13 @@ EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedModel]:
     return {kind: building.saved_model(tmp_path_factory.mktemp(kind) / "model", kind) for kind in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def few_nodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models are flat, and never known well: they stop where it does not take long."""
+    if "models" in request.fixturenames:
+        monkeypatch.setattr(wordsearch, "_MOST_NODES", 50)
 
 
 def check(result: Completion, text: str) -> None:
@@ -285,9 +293,9 @@ def test_mixtures_and_n_grams_complete_as_models_do(tmp_path: Path, kind: str, p
     save_adaptation(loaded, building.adaptation(loaded))
     reader = Reader(open_predictor(loaded, parts))
     for text in ("the cat sat on the ", "the cat sat on th", "the cat", "the dog "):
-        result = complete(reader, text, k=4)
+        result = complete(reader, text, k=4, tolerance=0.05)  # random models are flat: exactly takes long
         check(result, text)
-        again = complete(open_predictor(loaded, parts), text, k=4)
+        again = complete(open_predictor(loaded, parts), text, k=4, tolerance=0.05)
         assert [c.word for c in again.candidates] == [c.word for c in result.candidates]
         assert [c.probability for c in again.candidates] == pytest.approx(
             [c.probability for c in result.candidates], rel=1e-3

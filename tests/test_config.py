@@ -21,11 +21,10 @@ from lstmlm.config import (
     TokenizerConfig,
     TrainConfig,
     from_mapping,
-    parse_duration,
-    parse_interval,
     to_mapping,
     updated,
 )
+from lstmlm.durations import parse_duration, parse_interval
 from lstmlm.errors import ArtefactError, UsageError
 
 NAN, INF = math.nan, math.inf

@@ -52,7 +52,7 @@ def fresh_logits(model: LoadedModel, ids: Sequence[int]) -> torch.Tensor:
     with torch.no_grad():
         inputs_T = torch.tensor([model.tokenizer.eos, *ids])
         hidden_TBH, _ = model.model(inputs_T[:, None], model.model.initial_state(1))
-        return model.model.logits(hidden_TBH[-1, 0])
+        return model.model.logits(hidden_TBH[-1, 0]).log_softmax(-1)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

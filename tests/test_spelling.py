@@ -27,8 +27,9 @@ def spellings(kind: str) -> dict[int, bytes]:
 @example("bpe", b" the")
 def test_look_ups_find_what_brute_force_finds(kind: str, text: bytes) -> None:
     found, spelled = SPELLINGS[kind], spellings(kind)
-    assert sorted(found.extending(text).tolist()) == sorted(t for t, s in spelled.items() if s and s.startswith(text))
-    assert sorted(found.within(text)) == sorted(t for t, s in spelled.items() if s and s != text and text.startswith(s))
+    extending, within = found.tokens_S[found.extending(text)].tolist(), found.tokens_S[found.within(text)].tolist()
+    assert sorted(extending) == sorted(t for t, s in spelled.items() if s and s.startswith(text))
+    assert sorted(within) == sorted(t for t, s in spelled.items() if s and s != text and text.startswith(s))
 
 
 @settings(max_examples=200, deadline=None)
@@ -56,7 +57,7 @@ def test_a_cut_keeps_the_text_and_its_ids(kind: str, text: str) -> None:
         ("bpe", "the\nca", "the\n", b"ca"),
         ("bpe", "the\t", "the\t", b""),
         ("bpe", "", "", b""),
-        ("char", "the ca", "the ", b"ca"),
+        ("char", "the ca", "the ca", b""),
         ("byte", "the ", "the ", b""),
         ("word", "the ca", "the ", b"ca"),
         ("word", "the\u2028ca", "the\u2028", b"ca"),

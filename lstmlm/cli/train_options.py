@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmlm import config as settings
 from lstmlm.config import ModelConfig, TokenizerConfig, TrainConfig
+from lstmlm.durations import parse_duration
 from lstmlm.errors import UsageError
 from lstmlm.recipes import Recipe
 
@@ -29,7 +30,7 @@ def default_options(
         sources=sources,
         tokenizer=TokenizerConfig(kind=kind),
         model=ModelConfig(input=input, tied=input == "embedding"),
-        training=TrainConfig(budget=settings.parse_duration(DEFAULT_BUDGET)),
+        training=TrainConfig(budget=parse_duration(DEFAULT_BUDGET)),
         fit=FITTED,
     )
 
@@ -148,7 +149,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "split": parse_split,
     "min_count": _parse_min_count,
     "traces": _parse_traces,
-    "budget": settings.parse_duration,
+    "budget": parse_duration,
 }
 
 

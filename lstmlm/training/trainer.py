@@ -19,7 +19,7 @@ import torch
 
 from lstmlm.batches import Batches
 from lstmlm.checkpoint import find_best, load_model, model_files, newest_valid, save_step
-from lstmlm.config import parse_interval
+from lstmlm.durations import parse_interval
 from lstmlm.errors import DivergedError, StoppedError, StorageError
 from lstmlm.model import LanguageModel
 from lstmlm.runtime import Runtime, StopRequest
