@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmlm.predictor import Predictor
-from lstmlm.spelling import Spelling
+from lstmlm.spelling import After, Spelling
 
 _FIRST_SORTED = 32
 
@@ -61,8 +61,8 @@ class Node:
         """p(next token) of every token that spells something, and of `<eos>`."""
         self.children: dict[int, Node] = {}
         """By place in the sorted vocabulary."""
-        self.ways: tuple[Ways, float] | None = None
-        """Those with which a word may go on from here, and p of those that end it."""
+        self.ways: tuple[After, Ways, float] | None = None
+        """Where a word has got to here, the tokens with which it may go on, and p of those that end it."""
 
 
 class Lookahead:

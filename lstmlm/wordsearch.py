@@ -203,9 +203,9 @@ class WordSearch:
             after = self._spelling.after_mark if marked else self._spelling.after_word
             if word.endswith("\ufffd"):
                 after = self._spelling.inside_character
-            if node.ways is None:
-                node.ways = Ways(row_S, after.on), float(row_S[after.ends_S].sum())
-            ways, ends = node.ways
+            if node.ways is None or node.ways[0] is not after:
+                node.ways = after, Ways(row_S, after.on), float(row_S[after.ends_S].sum())
+            _, ways, ends = node.ways
             self._note(word[:-1] if marked else word, share * ends)
         front = _Front(node, spelled, share, ways, depth, marked=marked)
         self._fronts.append(front)
