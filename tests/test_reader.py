@@ -44,8 +44,6 @@ def fresh(loaded: LoadedModel, parts: tuple[str, ...], text: str) -> np.ndarray:
 
 PIECES = ["the", " cat", " ", "\n", "s", "é", "don't", "  ", "\t", "zebra "]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
-    "".join
-)
 
 
 @settings(max_examples=40, deadline=None)
