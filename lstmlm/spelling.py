@@ -77,7 +77,8 @@ class Spelling:
         self.after_mark = After(np.flatnonzero(after_mark_S), ~after_mark_S & ~inside_S)
         self.inside_character = After(np.flatnonzero(inside_S), np.zeros(len(inside_S), dtype=bool))
         """What goes on with a part of a character; all else makes it a damaged one, which no word has."""
-        self._undecided: dict[bytes, NDArray[np.int64]] = {}
+        self._undecided: dict[bytes, list[int]] = {}
+        self.undecided(b"")  # now, for it takes a moment
         self._part_S, self._parts_before, self._levels = _nested([*map(_part_of_word, self.strings), None])
 
     def place(self, token: int) -> int | None:
@@ -99,7 +100,7 @@ class Spelling:
                 place += 1
         return found
 
-    def undecided(self, rest: bytes) -> NDArray[np.int64]:
+    def undecided(self, rest: bytes) -> list[int]:
         """The tokens after which a word may still go on with just `rest`: they spell a part of it, or all of it and then
         nothing that makes a word longer.
         """
@@ -108,16 +109,15 @@ class Spelling:
             ending = [place for place in beyond if adds_nothing(self.strings[place][len(rest) :])]
             if len(self._undecided) >= _MOST_REMEMBERED:
                 self._undecided.clear()
-            self._undecided[rest] = np.array(self.within(rest) + ending, dtype=np.int64)
+            self._undecided[rest] = self.within(rest) + ending
         return self._undecided[rest]
 
-    def undecided_after(self, tail: bytes) -> NDArray[np.int64]:
+    def undecided_after(self, tail: bytes) -> list[int]:
         """The same, after a word and a tail that may end it: an open mark, or a part of a character."""
         key = b"\xff" + tail  # 0xff is in no UTF-8 text
         if key not in self._undecided:
             on = self.inside_character.on if tail[-1] >= 0x80 else self.after_mark.on
-            found = [place for place in on.tolist() if adds_nothing(tail + self.strings[place])]
-            self._undecided[key] = np.array(found, dtype=np.int64)
+            self._undecided[key] = [place for place in on.tolist() if adds_nothing(tail + self.strings[place])]
         return self._undecided[key]
 
     def heaviest_chain(self, share_S: NDArray[np.float64]) -> tuple[float, int]:

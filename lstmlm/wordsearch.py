@@ -12,7 +12,7 @@ import heapq
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmlm.lookahead import Lookahead, Node, Ways
-from lstmlm.spelling import INNER_MARKS, Spelling, Typed, adds_nothing, is_word, is_word_character, word_end
+from lstmlm.spelling import INNER_MARKS, Spelling, Typed, is_word, is_word_character, word_end
 
 _AT_ONCE, _AT_MOST = 8, 32
 """Nodes in one step of the model: while the likeliest words are sought, and where all are needed."""
@@ -28,6 +28,8 @@ _LONGEST = {"bpe": 16, "char": 40, "byte": 60}
 """Tokens of the longest word that is looked for, beyond what was typed."""
 _MOST_NODES = 600
 """What a search looks at, at most: for what was typed, and for words."""
+_LIGHT = 1e-3
+"""Of the share that a word needs to count: fronts with less left are not looked at one by one."""
 _RARE = 1e-4
 """What is less likely is not looked for."""
 _MARKS = tuple(INNER_MARKS)
@@ -44,7 +46,7 @@ class Found:
 class _Front:
     """A node whose next tokens are looked at."""
 
-    __slots__ = ("_heaviest", "below", "depth", "left", "marked", "node", "share", "spelled", "ways")
+    __slots__ = ("_heaviest", "_settled_at", "below", "depth", "left", "marked", "node", "share", "spelled", "ways")
 
     def __init__(self, node: Node, spelled: bytes, share: float, ways: Ways, depth: int, *, marked: bool) -> None:
         """`marked`: the word so far ends in a mark, which belongs to it only if a letter follows."""
@@ -54,7 +56,7 @@ class _Front:
         """p of the tokens that were not taken."""
         self.below: dict[int, _Front | None] = {}
         """By token that was taken, the front there; `None` where the word was over."""
-        self._heaviest = (-1, 0.0)
+        self._heaviest, self._settled_at = math.inf, -1
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Places and shares of the tokens that were not taken, the likeliest first."""
@@ -69,11 +71,19 @@ class _Front:
         self.left = max(0.0, self.left - share)
         return share
 
-    def heaviest(self, spelling: Spelling) -> float:
-        """The largest probability that one word can still have from here."""
-        if self._heaviest[0] != len(self.below):
-            self._heaviest = len(self.below), spelling.heaviest_chain(self._left_S(spelling))[0]
-        return self._heaviest[1]
+    @property
+    def bound(self) -> float:
+        """What one word can still have from here, at most: what is left, or what was found when it was last looked for."""
+        return min(self.left, self._heaviest)
+
+    @property
+    def settled(self) -> bool:
+        """Whether that is known as well as it can be."""
+        return self._settled_at == len(self.below)
+
+    def settle(self, spelling: Spelling) -> None:
+        """Find the largest probability that one word can still have from here."""
+        self._heaviest, self._settled_at = spelling.heaviest_chain(self._left_S(spelling))[0], len(self.below)
 
     def lightening(self, spelling: Spelling, enough: float) -> Iterator[int]:
         """Tokens to take, one after the other, until no word can have as much from here."""
@@ -280,24 +290,23 @@ class WordSearch:
         """What is not known of a word: p of all tokens not taken that may still spell it, and the likelier of them."""
         target = (self._pending[: self._start] + word.encode())[len(self._known) :]
         fronts = [front for front in self._fronts if front.depth == 0]
-        unknown, found = 0.0, []
+        unknown, found, least = 0.0, [], self._tolerance / 2_000
         while fronts:
             front = fronts.pop()
             if front.depth == self._longest:
                 continue
-            fronts += [below for below in front.below.values() if below and _may_be(below.spelled, target)]
-            on = self._still_spelling(front, target)
-            shares = front.share * front.ways.row_S[on]
-            unknown += float(shares.sum())
-            for index in np.flatnonzero(shares > self._tolerance / 2_000).tolist():
-                share, place = float(shares[index]), int(on[index])
-                if place in front.below:
-                    unknown -= share
-                else:
-                    found.append((share, front, place))
+            row_S = front.ways.row_S
+            for place in self._still_spelling(front, target):
+                if place not in front.below:
+                    share = front.share * float(row_S[place])
+                    unknown += share
+                    if share > least:
+                        found.append((share, front, place))
+                elif below := front.below[place]:
+                    fronts.append(below)
         return unknown, found
 
-    def _still_spelling(self, front: _Front, target: bytes) -> NDArray[np.int64]:
+    def _still_spelling(self, front: _Front, target: bytes) -> Iterable[int]:
         """The tokens with which a front may go on, and after which the target may still be all there is to the word."""
         rest = target[len(front.spelled) :]
         if rest or front.spelled == target:
@@ -305,7 +314,7 @@ class WordSearch:
             if front.ways.bounds is None:
                 return on
             first, end = front.ways.bounds  # a token must spell all that was typed
-            return on[(on >= first) & (on < end)]
+            return [place for place in on if first <= place < end]
         return self._spelling.undecided_after(front.spelled[len(target) :])
 
     def _unseen(self, enough: float) -> tuple[float, _Front]:
@@ -313,23 +322,19 @@ class WordSearch:
 
         It is known no better than needed to see that it is not `enough`.
         """
-        closer: dict[int, float] = {}
-        while True:
+        heavy = [front for front in self._fronts if front.bound > _LIGHT * enough]
+        light = math.fsum(front.bound for front in self._fronts) - math.fsum(front.bound for front in heavy)
+        while heavy:
             bounds: defaultdict[bytes, float] = defaultdict(float)
-            for front in self._fronts:
-                bounds[front.spelled] += closer.get(id(front), front.left)
+            for front in heavy:
+                bounds[front.spelled] += front.bound
             chains = {
                 spelled: sum(bounds.get(spelled[:size], 0.0) for size in range(len(spelled) + 1)) for spelled in bounds
             }
             longest = max(chains, key=chains.__getitem__)
-            fronts = [front for front in self._fronts if longest.startswith(front.spelled)]
-            heaviest = max(fronts, key=lambda front: closer.get(id(front), front.left))
-            hidden = chains[longest] + self._uncovered
-            if hidden < enough or id(heaviest) in closer:
+            heaviest = max((front for front in heavy if longest.startswith(front.spelled)), key=lambda front: front.bound)
+            hidden = chains[longest] + light + self._uncovered
+            if hidden < enough or heaviest.settled:
                 return hidden, heaviest
-            closer[id(heaviest)] = heaviest.heaviest(self._spelling)
-
-
-def _may_be(spelled: bytes, target: bytes) -> bool:
-    """Whether what was spelled may still turn out to be the target, and then something that makes a word no longer."""
-    return target.startswith(spelled) or (spelled.startswith(target) and adds_nothing(spelled[len(target) :]))
+            heaviest.settle(self._spelling)
+        return light + self._uncovered, self._fronts[0]
