@@ -30,6 +30,9 @@ from lstmlm.runtime import keep_freed_memory, set_threads
 @click.option("--pastes", default=60, show_default=True)
 @click.option("--words", default=50, show_default=True, help="Of a paste.")
 @click.option("--tolerance", default=1e-6, show_default=True)
+@click.option(
+    "--deadline", type=float, help="Seconds after which the best so far is taken; another session says what is right."
+)
 @click.option("--part", "parts", multiple=True, help="cache, dynamic, ngram: as `lstmlm tune` fitted them.")
 @click.option("--threads", type=int)
 def main(
@@ -39,6 +42,7 @@ def main(
     pastes: int,
     words: int,
     tolerance: float,
+    deadline: float | None,
     parts: tuple[str, ...],
     threads: int | None,
 ) -> None:
@@ -46,42 +50,50 @@ def main(
     set_threads(threads)
     keep_freed_memory()
     passages = _passages(text.read_text(encoding="utf-8"), words, max(pastes, math.ceil(keys / (5 * words))))
-    click.echo("| model | what | calls | p50 | p90 | p95 | p99 | exact | distributions a call |")
-    click.echo("|---|---|---|---|---|---|---|---|---|")
+    click.echo("| model | what | calls | p50 | p90 | p95 | p99 | exact | right first word | distributions a call |")
+    click.echo("|---|---|---|---|---|---|---|---|---|---|")
     for path in models:
         predictor = open_predictor(load_any(path), parts)
-        found = _typed(predictor, passages, keys, tolerance)
+        found = _typed(predictor, passages, keys, tolerance, deadline)
         halves = [passage[: _half_word(passage)] for passage in passages[:pastes]]
-        found[f"paste of {words} words"] = [_timed(Session(predictor), half, tolerance) for half in halves]
+        found[f"paste of {words} words"] = [_timed(Session(predictor), half, tolerance, deadline) for half in halves]
         for kind, calls in found.items():
             ms = " | ".join(f"{value:.2f}" for value in np.percentile([call.ms for call in calls], [50, 90, 95, 99]))
             exact = sum(call.exact for call in calls) / len(calls)
             rows = sum(call.distributions for call in calls) / len(calls)
-            click.echo(f"| {path} | {kind} | {len(calls):,} | {ms} | {exact:.1%} | {rows:.1f} |")
+            right = sum(call.right for call in calls) / len(calls)
+            click.echo(f"| {path} | {kind} | {len(calls):,} | {ms} | {exact:.1%} | {right:.1%} | {rows:.1f} |")
 
 
 class Call(NamedTuple):
     ms: float
     exact: bool
+    right: bool
+    """Whether the first word is that of an exact list."""
     distributions: int
     """That had to be computed."""
 
 
-def _timed(session: Session, text: str, tolerance: float) -> Call:
+def _timed(session: Session, text: str, tolerance: float, deadline: float | None, judge: Session | None = None) -> Call:
     before, began = session.lookahead.computed, time.perf_counter()
-    answer = complete(session, text, tolerance=tolerance)
-    return Call(1e3 * (time.perf_counter() - began), answer.exact, session.lookahead.computed - before)
+    answer = complete(session, text, tolerance=tolerance, deadline=deadline)
+    ms = 1e3 * (time.perf_counter() - began)
+    first = [c.word for c in answer.candidates[:1]]
+    right = answer.exact or judge is None or first == [c.word for c in complete(judge, text, 1, tolerance=1e-4).candidates]
+    return Call(ms, answer.exact, right, session.lookahead.computed - before)
 
 
-def _typed(predictor: Predictor[Any], passages: list[str], keys: int, tolerance: float) -> dict[str, list[Call]]:
+def _typed(
+    predictor: Predictor[Any], passages: list[str], keys: int, tolerance: float, deadline: float | None
+) -> dict[str, list[Call]]:
     """Calls by kind; the first quarter of a passage is typed and not counted, as its context is short."""
     found: defaultdict[str, list[Call]] = defaultdict(list)
     for passage in passages:
         if len(found["every key"]) >= keys:
             break
-        session = Session(predictor)
+        session, judge = Session(predictor), Session(predictor)
         for end in range(1, len(passage) + 1):
-            call = _timed(session, passage[:end], tolerance)
+            call = _timed(session, passage[:end], tolerance, deadline, judge)
             if end > len(passage) // 4:
                 found["every key"].append(call)
                 found["after a space" if passage[end - 1] == " " else "in a word"].append(call)

@@ -122,6 +122,7 @@ class WordSearch:
         self._lookahead, self._spelling, self._root = lookahead, spelling, root
         self._pending, self._banned, self._ends = cut.pending, frozenset(banned), ends
         self._tolerance = tolerance
+        self._at_most = _AT_MOST if ends == math.inf else _AT_ONCE  # a step must not take longer than there is time
         self._word = spelling.tokenizer.normalize(cut.word)
         self._known = spelling.tokenizer.normalize(cut.known).encode()
         self._start = len(cut.pending) + len(self._known) - len(self._word.encode())
@@ -185,7 +186,7 @@ class WordSearch:
                         waiting.append((log_mass + math.log(row_S[place]), longer, node, place))
             waiting.sort(key=lambda way: -way[0])
             left = np.logaddexp.accumulate([way[0] for way in reversed(waiting)])[::-1] if waiting else np.empty(0)
-            needed = min(int((left > covered + math.log(self._tolerance / 8)).sum()), _AT_MOST)
+            needed = min(int((left > covered + math.log(self._tolerance / 8)).sum()), self._at_most)
             looked_at += needed
             if self._late(looked_at):
                 break
@@ -284,7 +285,7 @@ class WordSearch:
                         break
                     unknown -= way[0]
                     wanted[id(way[1]), way[2]] = way
-        return [(front, place) for _, front, place in heapq.nlargest(_AT_MOST, wanted.values(), key=lambda way: way[0])]
+        return [(front, place) for _, front, place in heapq.nlargest(self._at_most, wanted.values(), key=lambda way: way[0])]
 
     def _unknown(self, word: str) -> tuple[float, list[tuple[float, _Front, int]]]:
         """What is not known of a word: p of all tokens not taken that may still spell it, and the likelier of them."""
