@@ -142,7 +142,7 @@ def test_calibration_by_hand(unigram: LoadedModel) -> None:
 def test_latency_is_what_completions_say(unigram: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """1 ms with nothing typed, 10 ms and more with more typed; the first completion of all does not count."""
 
-    def slow(session: Session, text: str, k: int) -> Completion:
+    def slow(session: Session, text: str, k: int, **_: object) -> Completion:
         typed = re.search(r"\S*$", text)[0]  # type: ignore[index]
         return Completion(text, typed, [], 1.0, True, 0.0, 1e6 if not text and k else 1.0 + 9 * len(typed))
 
@@ -165,7 +165,7 @@ PLAIN_WORDS = re.compile(r"[A-Za-z0-9]+(?:['.-][A-Za-z0-9]+)*")
 BEGUN = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9'.-]*)?$")
 
 
-def dictionary(session: Session, text: str, k: int) -> Completion:
+def dictionary(session: Session, text: str, k: int, **_: object) -> Completion:
     """Known words, with probabilities drawn anew for each text before them."""
     by_run = session.tokenizer.kind == "word"
     typed = re.search(r"\S*$", text)[0]  # type: ignore[index]
@@ -349,7 +349,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is asked from now on; nothing is answered."""
     asked: list[str] = []
 
-    def answer(session: Session, text: str, k: int) -> Completion:
+    def answer(session: Session, text: str, k: int, **_: object) -> Completion:
         asked.append(text)
         return Completion(text, "", [Candidate("cat", 0.5, 0, "cat")], 0.5, True, 0.0, 1.0)
 
