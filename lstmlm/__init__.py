@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
+    from lstmlm.predictor import load_any, open_predictor
     from lstmlm.surprisal import Surprisal, surprisals
     from lstmlm.tokenizer import Tokenizer
     from lstmlm.training import FITTED, RunOptions, train
@@ -55,9 +56,11 @@ _HOMES = {
     "complete": "completion",
     "evaluate": "evaluation",
     "load_adaptation": "adaptation",
+    "load_any": "predictor",
     "load_model": "checkpoint",
     "load_ngram": "ngram",
     "open_corpus": "corpus",
+    "open_predictor": "predictor",
     "save_adaptation": "adaptation",
     "save_model": "checkpoint",
     "save_ngram": "ngram",
@@ -87,9 +90,11 @@ __all__ = [
     "complete",
     "evaluate",
     "load_adaptation",
+    "load_any",
     "load_model",
     "load_ngram",
     "open_corpus",
+    "open_predictor",
     "save_adaptation",
     "save_model",
     "save_ngram",
