@@ -48,6 +48,8 @@ def main(model: str, text: Path, cuts: int, parts: tuple[str, ...]) -> None:
             continue
         after = {c.word: c.probability for c in longer.candidates}
         both = [(c.probability, after[c.word]) for c in answer.candidates if c.word in after]
+        if not both:
+            continue
         share = math.fsum(p for p, _ in both) / math.fsum(p for _, p in both)
         ratios.append(max(abs(p - share * q) for p, q in both))
     click.echo(f"{cuts:,} places, {exact:,} exact; largest bound {max(bounds):.1e}")

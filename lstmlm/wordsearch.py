@@ -250,7 +250,7 @@ class WordSearch:
             if end == len(word):
                 grown.append((front, place, spelled, share))
             elif "\ufffd" not in word:
-                self._note(word[:end], share)
+                self._note(word[:end].rstrip(INNER_MARKS), share)
         nodes = self._lookahead.grow([(front.node, place) for front, place, _, _ in grown])
         for node, (front, place, spelled, share) in zip(nodes, grown, strict=True):
             front.below[place] = self._open(node, spelled, share, front.depth + 1)

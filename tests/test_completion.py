@@ -332,6 +332,7 @@ def test_no_offer_takes_away_what_was_typed(models: dict[str, LoadedModel], kind
     result = complete(models[kind], text, k=20)
     assert result.candidates
     assert all(candidate.word.startswith(typed) and candidate.replace == len(typed) for candidate in result.candidates)
+    assert all(candidate.word[-1].isalnum() for candidate in result.candidates)  # the mark is a word's if a letter follows
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
