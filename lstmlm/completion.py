@@ -77,7 +77,8 @@ def complete(
     With a `Reader` (a `Session` is one), what it has read and looked at before is not computed again. Unknown and control
     symbols, marks without a letter or digit, and the words in `banned` are never offered; their probability is in
     `other_probability`. `tolerance` is the largest `mass_bound` that will do: where percents are shown, .005 is enough, and
-    many times as fast. After `deadline` seconds the best that was found is returned, with its bound.
+    many times as fast. After `deadline` seconds the best that was found is returned, with its bound. A word model needs
+    neither: its list is exact, and there at once.
 
     Raises:
         UsageError: `k` is below 1.

@@ -44,8 +44,8 @@ class Ways:
         """Know the likeliest `number` in order."""
         share_N = self.row_S[self.on]
         likely = np.arange(len(self.on))
-        if number < len(self.on):
-            likely = np.argpartition(-share_N, number)[:number]
+        if number < len(self.on):  # with all that are as likely as the last one, so that more of them begin with these
+            likely = np.flatnonzero(share_N >= np.partition(share_N, -number)[-number])
         likely = likely[np.argsort(-share_N[likely], kind="stable")]
         self._given = list(zip(self.on[likely].tolist(), share_N[likely].tolist(), strict=True))
 

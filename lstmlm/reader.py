@@ -44,8 +44,9 @@ class Reader:
         """Places of the text that are kept, and how many tokens are before each; the last is where the text ends."""
         self._looked_ahead: OrderedDict[int, Node] = OrderedDict()
         self._text: str | None = ""
+        """`None`: tokens were read, not text."""
         self._cuts: list[tuple[int, int]] = [(0, 0)]
-        """Where the text was cut into tokens before: characters and tokens. `None`: tokens were read, not text."""
+        """Where the text was cut into tokens before: characters and tokens."""
 
     @property
     def node(self) -> Node:
@@ -66,11 +67,7 @@ class Reader:
             self._cuts.pop()
         characters, tokens = self._cuts[-1]
         rest = self.tokenizer.encode(text[characters:])
-        if self._text is None:
-            ids = self.ids[:0] + rest
-            self._read(_common(self.ids, ids), ids)
-        else:
-            self._read(tokens + _common(self.ids[tokens:], rest), [*self.ids[:tokens], *rest])
+        self._read(tokens + _common(self.ids[tokens:], rest), [*self.ids[:tokens], *rest])
         self._text = text
         if len(text) > characters:
             self._cuts.append((len(text), len(self.ids)))
@@ -114,6 +111,7 @@ class Reader:
             grown = sorted((way for way in grown if way[3] > worst), key=lambda way: -way[3])[:_COVERS]
             nodes = self.lookahead.grow([(node, place) for node, place, *_ in grown])
             batch = [(node, *way[2:]) for node, way in zip(nodes, grown, strict=True)]
+        self.keep_lookahead()
         return found
 
     def keep_lookahead(self) -> None:
@@ -121,10 +119,24 @@ class Reader:
         node = self.node
         self._looked_ahead[id(node)] = node
         self._looked_ahead.move_to_end(id(node))
-        row = len(self.spelling.tokens_S)
-        while len(self._looked_ahead) > 1 and self.lookahead.kept * row > _NUMBERS_LOOKED_AHEAD:
-            _, oldest = self._looked_ahead.popitem(last=False)
-            self.lookahead.kept -= _forget(oldest, {id(node) for _, node in self._nodes})
+        most = _NUMBERS_LOOKED_AHEAD // len(self.spelling.tokens_S)
+        if self.lookahead.kept > most:
+            text = {id(node) for _, node in self._nodes}
+            self.lookahead.kept = self._count_kept()  # some went with the text they belonged to
+            while len(self._looked_ahead) > 1 and self.lookahead.kept > most:
+                _, oldest = self._looked_ahead.popitem(last=False)
+                self.lookahead.kept -= _forget(oldest, text)
+
+    def _count_kept(self) -> int:
+        """The distributions that are kept with the text, and with what was looked ahead at."""
+        seen: dict[int, Node] = {}
+        waiting = [*(node for _, node in self._nodes), *self._looked_ahead.values()]
+        while waiting:
+            node = waiting.pop()
+            if id(node) not in seen:
+                seen[id(node)] = node
+                waiting += node.children.values()
+        return sum(node.row_S is not None for node in seen.values())
 
     def _is_cut(self, text: str, place: int) -> bool:
         """Whether no token of `text` can cross this place."""

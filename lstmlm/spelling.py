@@ -207,17 +207,12 @@ def _part_of_word(string: bytes) -> bytes | None:
     """What a token spells of a word, without what ends it, or may turn out to; `None` if no word can come of it."""
     text = string.decode(errors="replace")
     start = next((place for place, character in enumerate(text) if is_word_character(character)), len(text))
-    if start == len(text) and text.strip(" ") and not adds_nothing_yet(text.strip(" ")):
+    if start == len(text) and text.strip(" ") not in ("", "\ufffd", *INNER_MARKS):
         return None
     part = text[: word_end(text, start)] if start < len(text) else ""
     while part and (part[-1] in INNER_MARKS or part[-1] == "\ufffd"):
         part = part[:-1]
     return part.encode() if string.startswith(part.encode()) else b""
-
-
-def adds_nothing_yet(text: str) -> bool:
-    """Whether a mark or a part of a character may still become a part of a word."""
-    return text == "\ufffd" or text in INNER_MARKS
 
 
 def _nested(parts_S: list[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:

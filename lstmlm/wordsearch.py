@@ -46,11 +46,9 @@ class Found:
 class _Front:
     """A node whose next tokens are looked at."""
 
-    __slots__ = ("_heaviest", "_settled_at", "below", "depth", "left", "marked", "node", "share", "spelled", "ways")
+    __slots__ = ("_heaviest", "_settled_at", "below", "depth", "left", "node", "share", "spelled", "ways")
 
-    def __init__(self, node: Node, spelled: bytes, share: float, ways: Ways, depth: int, *, marked: bool) -> None:
-        """`marked`: the word so far ends in a mark, which belongs to it only if a letter follows."""
-        self.marked = marked
+    def __init__(self, node: Node, spelled: bytes, share: float, ways: Ways, depth: int) -> None:
         self.node, self.spelled, self.share, self.ways, self.depth = node, spelled, share, ways, depth
         self.left = share * ways.total
         """p of the tokens that were not taken."""
@@ -204,13 +202,12 @@ class WordSearch:
         """Look at what may follow a node that was reached."""
         row_S = self._lookahead.row(node)
         rest = self._pending[len(spelled) :]
-        marked = False
         if rest:
             fitting = self._spelling.extending(rest)
             ways = Ways(row_S, np.arange(fitting.start, fitting.stop), (fitting.start, fitting.stop))
         else:
             word = self._spelled_word(spelled)
-            marked = word.endswith(_MARKS)
+            marked = word.endswith(_MARKS)  # the mark belongs to the word only if a letter follows
             after = self._spelling.after_mark if marked else self._spelling.after_word
             if word.endswith("\ufffd"):
                 after = self._spelling.inside_character
@@ -218,7 +215,7 @@ class WordSearch:
                 node.ways = after, Ways(row_S, after.on), float(row_S[after.ends_S].sum())
             _, ways, ends = node.ways
             self._note(word[:-1] if marked else word, share * ends)
-        front = _Front(node, spelled, share, ways, depth, marked=marked)
+        front = _Front(node, spelled, share, ways, depth)
         self._fronts.append(front)
         if depth < self._longest:
             self._push(front, iter(front))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lstmlm.adaptation import save_adaptation
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.completion import complete
 from lstmlm.errors import UsageError
+from lstmlm.lookahead import Ways
 from lstmlm.ngram import load_ngram, save_ngram
 from lstmlm.predictor import AdaptedPredictor, live_predictor, load_any, open_predictor
 from lstmlm.reader import Reader
@@ -81,12 +83,9 @@ def test_what_is_forgotten_is_computed_again(
     for text, candidates in zip(texts, expected, strict=True):
         found = complete(sparing, text, 3, tolerance=0.05).candidates
         assert [c.word for c in found] == [c.word for c in candidates]
-        kept = sum(entry.row_S is not None for entry in nodes(sparing._nodes[0][1]))
-        assert sparing.lookahead.kept >= kept
-
-
-def nodes(root: Any) -> list[Any]:
-    return [root, *(below for child in root.children.values() for below in nodes(child))]
+        assert sparing.lookahead.kept == sparing._count_kept()
+        assert list(sparing._looked_ahead.values()) == [sparing.node]
+    assert sparing.lookahead.kept < generous.lookahead.kept
 
 
 @pytest.mark.parametrize("parts", [(), ("ngram",)])
@@ -145,3 +144,14 @@ def test_a_live_cache_needs_no_tuning(tmp_path: Path) -> None:
     assert abs(remembering.probabilities() - plain.probabilities()).max() > 1e-3
     with pytest.raises(UsageError, match="lstmlm tune"):
         live_predictor(loaded, 0, dynamic=True)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=1, max_size=300), st.integers(0, 299))
+def test_the_likeliest_come_first_and_each_once_whoever_else_asks(shares: list[float], earlier: int) -> None:
+    ways = Ways(np.array(shares), np.arange(len(shares)))
+    first = iter(ways)
+    begun = [place for place, _ in itertools.islice(first, earlier)]
+    every = list(ways)  # sorts on, under the first one's feet
+    assert begun + [place for place, _ in first] == [place for place, _ in every]
+    assert sorted(place for place, _ in every) == list(range(len(shares)))
+    assert [share for _, share in every] == sorted(shares, reverse=True)
