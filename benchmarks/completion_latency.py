@@ -56,7 +56,9 @@ def main(
         predictor = open_predictor(load_any(path), parts)
         found = _typed(predictor, passages, keys, tolerance, deadline)
         halves = [passage[: _half_word(passage)] for passage in passages[:pastes]]
-        found[f"paste of {words} words"] = [_timed(Session(predictor), half, tolerance, deadline) for half in halves]
+        found[f"paste of {words} words"] = [
+            _timed(Session(predictor), half, tolerance, deadline, Session(predictor)) for half in halves
+        ]
         for kind, calls in found.items():
             ms = " | ".join(f"{value:.2f}" for value in np.percentile([call.ms for call in calls], [50, 90, 95, 99]))
             exact = sum(call.exact for call in calls) / len(calls)
@@ -74,12 +76,12 @@ class Call(NamedTuple):
     """That had to be computed."""
 
 
-def _timed(session: Session, text: str, tolerance: float, deadline: float | None, judge: Session | None = None) -> Call:
+def _timed(session: Session, text: str, tolerance: float, deadline: float | None, judge: Session) -> Call:
     before, began = session.lookahead.computed, time.perf_counter()
     answer = complete(session, text, tolerance=tolerance, deadline=deadline)
     ms = 1e3 * (time.perf_counter() - began)
     first = [c.word for c in answer.candidates[:1]]
-    right = answer.exact or judge is None or first == [c.word for c in complete(judge, text, 1, tolerance=1e-4).candidates]
+    right = answer.exact or first == [c.word for c in complete(judge, text, 1, tolerance=1e-4).candidates]
     return Call(ms, answer.exact, right, session.lookahead.computed - before)
 
 
