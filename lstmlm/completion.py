@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmlm.durations import Stop, after, either, never
 from lstmlm.errors import UsageError
 from lstmlm.predictor import AnyModel, Predictor
 from lstmlm.reader import Reader
@@ -71,14 +72,15 @@ def complete(
     banned: Collection[str] = (),
     tolerance: float = EXACT,
     deadline: float | None = None,
+    stop: Stop | None = None,
 ) -> Completion:
     """The `k` most likely next words after `text`, or, if it ends inside a word, the most likely ways to finish it.
 
     With a `Reader` (a `Session` is one), what it has read and looked at before is not computed again. Unknown and control
     symbols, marks without a letter or digit, and the words in `banned` are never offered; their probability is in
     `other_probability`. `tolerance` is the largest `mass_bound` that will do: where percents are shown, .005 is enough, and
-    many times as fast. After `deadline` seconds the best that was found is returned, with its bound. A word model needs
-    neither: its list is exact, and there at once.
+    many times as fast. After `deadline` seconds, or when `stop`, which is asked every few milliseconds, says so, the best
+    that was found is returned, with its bound. A word model needs none of this: its list is exact, and there at once.
 
     Raises:
         UsageError: `k` is below 1.
@@ -86,15 +88,16 @@ def complete(
     if k < 1:
         raise UsageError(f"k is {k}; expected at least 1")
     began = time.perf_counter()
+    if deadline is not None:
+        stop = either(after(deadline), stop or never)
     reader = model if isinstance(model, Reader) else Reader(model)
     cut = reader.spelling.cut(text)
     reader.read_text(cut.context)
     if reader.tokenizer.kind == "word":
         found = _among_tokens(reader, cut, k, banned)
     else:
-        ends = math.inf if deadline is None else began + deadline
         search = WordSearch(
-            reader.lookahead, reader.spelling, reader.node, cut, banned=banned, tolerance=tolerance, ends=ends
+            reader.lookahead, reader.spelling, reader.node, cut, banned=banned, tolerance=tolerance, stop=stop
         )
         found = search.run(k)
     reader.keep_lookahead()

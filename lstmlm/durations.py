@@ -1,8 +1,14 @@
-"""Times and intervals as people write them."""
+"""Times and intervals as people write them, and what says that a time is over."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from lstmlm.errors import UsageError
+
+Stop = Callable[[], bool]
+"""Asked now and then by what takes long; true when it shall do with what it has."""
 
 
 def parse_duration(text: str) -> float:
@@ -25,3 +31,19 @@ def parse_interval(text: str) -> tuple[int | None, float | None]:
             raise UsageError(f"interval in steps is {text}; expected 1 or more")
         return int(text), None
     return None, parse_duration(text)
+
+
+def never() -> bool:
+    """For what takes as long as it takes."""
+    return False
+
+
+def after(seconds: float) -> Stop:
+    """True when so many seconds are over, counted from now."""
+    ends = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= ends
+
+
+def either(*stops: Stop) -> Stop:
+    """True when one of them is."""
+    return lambda: any(stop() for stop in stops)

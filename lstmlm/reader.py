@@ -6,7 +6,7 @@ V vocabulary
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmlm.checkpoint import LoadedModel
+from lstmlm.covers import Cover, Way, cover
 from lstmlm.lookahead import Lookahead, Node
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel, Predictor, open_predictor
@@ -27,6 +28,10 @@ _FEW = 8
 """Tokens that are read one by one, keeping each place: for a few, the kernel for whole windows is no faster."""
 _COVERS = 64
 """Spellings of an unfinished word that are kept in view."""
+_MOST_COVERING = 600
+"""Nodes that are looked at, at most, to find the spellings."""
+_WHOLE = 4
+"""Spellings of just what was typed after which the next character is looked for."""
 _NUMBERS_LOOKED_AHEAD = 8_000_000
 """Of distributions that are kept, 8 bytes each: of 1,000 nodes with 8,000 symbols."""
 
@@ -86,33 +91,64 @@ class Reader:
         """The logarithm of p(next token), float32 [V]: of all logits with this softmax, those that every model has."""
         return torch.from_numpy(np.log(np.maximum(self.probabilities(), np.finfo(np.float64).tiny))).float()
 
+    def cover(self, pending: bytes, tolerance: float = 1e-6) -> Cover:
+        """The ways to spell `pending`, and perhaps more, from here on; see `covers.cover`."""
+        found = cover(
+            self.lookahead,
+            self.spelling,
+            self.node,
+            pending,
+            tolerance=tolerance,
+            at_most=_COVERS,
+            late=lambda nodes: nodes > _MOST_COVERING,
+        )
+        self.keep_lookahead()
+        return found
+
     def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
         """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
 
         The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
         """
-        found: list[tuple[tuple[int, ...], float]] = []
-        batch: list[tuple[Node, tuple[int, ...], float, bytes]] = [(self.node, (), 0.0, pending)]
-        while batch:
-            grown = []
-            for node, path, so_far, rest in batch:
-                row_S = self.lookahead.row(node)
-                beyond = self.spelling.extending(rest)
-                likely = beyond.start + np.argsort(-row_S[beyond])[:_COVERS]
-                for place in [*likely.tolist(), *self.spelling.within(rest)]:
-                    if row_S[place] > 0:
-                        reached = (*path, int(self.spelling.tokens_S[place])), so_far + math.log(row_S[place])
-                        if place >= beyond.start and place < beyond.stop:
-                            found.append(reached)
-                        else:
-                            grown.append((node, place, *reached, rest[len(self.spelling.strings[place]) :]))
-            found = sorted(found, key=lambda cover: -cover[1])[:_COVERS]
-            worst = found[-1][1] if len(found) == _COVERS else -math.inf
-            grown = sorted((way for way in grown if way[3] > worst), key=lambda way: -way[3])[:_COVERS]
-            nodes = self.lookahead.grow([(node, place) for node, place, *_ in grown])
-            batch = [(node, *way[2:]) for node, way in zip(nodes, grown, strict=True)]
-        self.keep_lookahead()
-        return found
+        found = [
+            ((*way.path, place), way.logprob + math.log(share))
+            for way in self.cover(pending).ways
+            for place, share in self._beyond(way, pending)
+        ]
+        found = sorted(found, key=lambda spelled: -spelled[1])[:_COVERS]
+        return [(tuple(self.spelling.tokens_S[list(path)].tolist()), logprob) for path, logprob in found]
+
+    def next_characters(self, text: str) -> list[tuple[str, float]]:
+        """The characters that may come after `text`, and p of each, the likeliest first, by the likeliest spellings."""
+        cut, strings = self.spelling.cut(text), self.spelling.strings
+        self.read_text(cut.context)
+        found = self.cover(cut.pending, tolerance=0.01)
+        mass_by_character: defaultdict[str, float] = defaultdict(float)
+        whole: list[tuple[float, Node, int]] = []
+        """Spellings of just what was typed."""
+        for way in found.ways:
+            for place, share in self._beyond(way, cut.pending):
+                share *= math.exp(way.logprob - found.logprob)
+                tail = strings[place][len(cut.pending) - len(way.spelled) :]
+                if tail:
+                    mass_by_character[tail.decode(errors="ignore")[:1]] += share
+                elif self.tokenizer.kind == "word":  # what is between its tokens is white space
+                    mass_by_character[" "] += share
+                else:
+                    whole.append((share, way.node, place))
+        whole = sorted(whole, key=lambda way: -way[0])[:_WHOLE]
+        for (mass, _, _), node in zip(whole, self.lookahead.grow([(node, place) for _, node, place in whole]), strict=True):
+            for place, share in self._beyond(Way(0.0, (), b"", node), b""):
+                mass_by_character[strings[place].decode(errors="ignore")[:1]] += mass * share
+        mass_by_character.pop("", None)
+        return sorted(mass_by_character.items(), key=lambda pair: -pair[1])
+
+    def _beyond(self, way: Way, pending: bytes) -> list[tuple[int, float]]:
+        """Places and shares of the likeliest tokens that spell the rest of `pending`, and perhaps more, after `way`."""
+        row_S = self.lookahead.row(way.node)
+        fitting = self.spelling.extending(pending[len(way.spelled) :])
+        likely = fitting.start + np.argsort(-row_S[fitting], kind="stable")[:_COVERS]
+        return [(place, float(row_S[place])) for place in likely.tolist() if row_S[place] > 0]
 
     def keep_lookahead(self) -> None:
         """Note that the tree at the end of the text was used last; forget those that were not for long."""
@@ -170,9 +206,11 @@ class Reader:
         if self.predictor.learns:
             return Node(self.predictor.read(node.place, [token]))
         place = self.spelling.place(token)
-        if place is not None and place in node.children:
-            return node.children[place]
-        return Node(self.predictor.ahead([node.place], [token])[0])
+        if place is None:
+            return Node(self.predictor.ahead([node.place], [token])[0])
+        if place not in node.children:  # kept there: a text that goes back, and on again, finds what was looked ahead at
+            node.children[place] = Node(self.predictor.ahead([node.place], [token])[0])
+        return node.children[place]
 
 
 def _common(old: Sequence[object], new: Sequence[object]) -> int:

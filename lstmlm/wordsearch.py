@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from itertools import count, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmlm.covers import cover
+from lstmlm.durations import Stop
 from lstmlm.lookahead import Lookahead, Node, Ways
 from lstmlm.spelling import INNER_MARKS, Spelling, Typed, is_word, is_word_character, word_end
 
@@ -111,16 +112,16 @@ class WordSearch:
         *,
         banned: Collection[str] = (),
         tolerance: float,
-        ends: float = math.inf,
+        stop: Stop | None = None,
     ) -> None:
         """`tolerance` is the probability that may stay unknown in the words that are returned together.
 
-        `ends` is the time, of `time.perf_counter`, at which the best so far has to do.
+        `stop` is asked between two steps of the model; when it says so, the best so far has to do.
         """
         self._lookahead, self._spelling, self._root = lookahead, spelling, root
-        self._pending, self._banned, self._ends = cut.pending, frozenset(banned), ends
+        self._pending, self._banned, self._stop = cut.pending, frozenset(banned), stop
         self._tolerance = tolerance
-        self._at_most = _AT_MOST if ends == math.inf else _AT_ONCE  # a step must not take longer than there is time
+        self._at_most = _AT_MOST if stop is None else _AT_ONCE  # one that may be stopped is never far from the end of a step
         self._word = spelling.tokenizer.normalize(cut.word)
         self._known = spelling.tokenizer.normalize(cut.known).encode()
         self._start = len(cut.pending) + len(self._known) - len(self._word.encode())
@@ -151,7 +152,7 @@ class WordSearch:
         return Found(best, min(1.0, unknown))
 
     def _late(self, nodes: int) -> bool:
-        self._cut_short = self._cut_short or nodes > _MOST_NODES or time.perf_counter() >= self._ends
+        self._cut_short = self._cut_short or nodes > _MOST_NODES or (self._stop is not None and self._stop())
         return self._cut_short
 
     def _kth(self, k: int) -> float:
@@ -164,37 +165,19 @@ class WordSearch:
 
     def _cover(self) -> bool:
         """Find the ways to spell what was typed; whether there is one. Their shares become those given that it was typed."""
-        self._lookahead.row(self._root)
-        waiting: list[tuple[float, bytes, Node, int]] = []
-        """ln p, spelling, and where it is: nodes that do not spell all yet."""
-        batch = [(0.0, b"", self._root)]
-        ways: list[tuple[float, bytes, Node]] = []
-        """Nodes after which one token spells the rest."""
-        covered, looked_at = -math.inf, 0
-        while batch:
-            for log_mass, spelled, node in batch:
-                row_S, rest = self._lookahead.row(node), self._pending[len(spelled) :]
-                total = float(row_S[self._spelling.extending(rest)].sum()) if rest else 1.0
-                if total > 0:
-                    covered = float(np.logaddexp(covered, log_mass + math.log(total)))
-                    ways.append((log_mass, spelled, node))
-                for place in self._spelling.within(rest):
-                    if row_S[place] > 0:
-                        longer = spelled + self._spelling.strings[place]
-                        waiting.append((log_mass + math.log(row_S[place]), longer, node, place))
-            waiting.sort(key=lambda way: -way[0])
-            left = np.logaddexp.accumulate([way[0] for way in reversed(waiting)])[::-1] if waiting else np.empty(0)
-            needed = min(int((left > covered + math.log(self._tolerance / 8)).sum()), self._at_most)
-            looked_at += needed
-            if self._late(looked_at):
-                break
-            grown = self._lookahead.grow([(node, place) for _, _, node, place in waiting[:needed]])
-            batch = [(way[0], way[1], node) for way, node in zip(waiting, grown, strict=False)]
-            waiting = waiting[needed:]
-        self._uncovered = math.fsum(math.exp(min(0.0, way[0] - covered)) for way in waiting)
-        for log_mass, spelled, node in ways:
-            self._open(node, spelled, math.exp(log_mass - covered), 0)
-        return bool(ways)
+        found = cover(
+            self._lookahead,
+            self._spelling,
+            self._root,
+            self._pending,
+            tolerance=self._tolerance / 8,
+            at_most=self._at_most,
+            late=self._late,
+        )
+        self._uncovered = found.missed
+        for way in found.ways:
+            self._open(way.node, way.spelled, math.exp(way.logprob - found.logprob), 0)
+        return bool(found.ways)
 
     # -- words
 

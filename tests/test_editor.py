@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import conversing
 import pytest
@@ -12,6 +13,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from lstmlm.checkpoint import LoadedModel
+from lstmlm.durations import Stop, never
 from lstmlm.repl.conversation import Conversation
 from lstmlm.repl.document import row_starts
 from lstmlm.repl.drawing import candidate_bar, harmless, styled
@@ -292,10 +294,10 @@ def test_typing_does_not_wait_for_the_model_and_late_answers_are_dropped(
     asked: list[str] = []
     suggest_now = conversation.suggest
 
-    def late(before: str) -> Suggestion:
+    def late(before: str, stop: Stop) -> Suggestion:
         asked.append(before)
         assert answers.wait(PATIENCE)
-        return suggest_now(before)
+        return suggest_now(before, stop)
 
     play("the", "the")
     monkeypatch.setattr(conversation, "suggest", late)
@@ -311,8 +313,23 @@ def test_typing_does_not_wait_for_the_model_and_late_answers_are_dropped(
     assert asked == ["the ", "the can"]  # one question at a time, and none about what is past
 
 
+def test_what_is_not_known_yet_takes_no_ghost_away(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation, asked = play.editor.conversation, []
+    suggest_now = conversation.suggest
+
+    def in_parts(before: str, stop: Stop) -> Suggestion:
+        asked.append(play.ghost)
+        whole = suggest_now(before, never)
+        return whole if len(asked) > 2 else replace(whole, ghost=None, finished=False)
+
+    play("the c", "the c", "at sat on")
+    monkeypatch.setattr(conversation, "suggest", in_parts)
+    play("a", "the ca", "t sat on")
+    assert asked == ["t sat on"] * 3
+
+
 def test_a_model_that_fails_leaves_the_text_in_reach(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play.editor.conversation, "suggest", lambda before: 1 / 0)
+    monkeypatch.setattr(play.editor.conversation, "suggest", lambda before, stop: 1 / 0)
     play.send("the ")
     play.until(lambda: play.editor.message.startswith("ZeroDivisionError"))
     monkeypatch.undo()

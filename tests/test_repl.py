@@ -11,6 +11,7 @@ import pytest
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run as run_command
+from lstmlm.durations import never
 from lstmlm.repl.commands import COMMANDS, completions, execute
 from lstmlm.repl.conversation import Conversation
 from lstmlm.repl.lines import answer, run_lines
@@ -310,10 +311,10 @@ def test_own_words_are_learned_after_one_time_and_what_was_taken_back_is_not(con
 
 
 def test_a_new_name_is_offered_after_its_first_letter(tmp_path: Path) -> None:
-    conversation = Conversation(building.saved_model(tmp_path / "model", "bpe"), offering=Offering(deadline=1.0))
+    conversation = Conversation(building.saved_model(tmp_path / "model", "bpe"))
     said(conversation, "/learn on", "the cat saw Quorlia . Quorlia sat on the mat . a dog saw Quorlia .")
-    assert conversation.suggest(conversation.text + " Q").completion.candidates[0].word == "Quorlia"
-    assert conversation.suggest(conversation.text + " q").completion.candidates[0].insert == "Quorlia"
+    assert conversation.suggest(conversation.text + " Q", never).completion.candidates[0].word == "Quorlia"
+    assert conversation.suggest(conversation.text + " q", never).completion.candidates[0].insert == "Quorlia"
 
 
 def test_statistics(conversation: Conversation) -> None:

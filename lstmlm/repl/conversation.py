@@ -6,14 +6,17 @@ person types on: `suggest`, `continuation`, `listed`, `surprisals`, and all that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from lstmlm.adaptation import has_adaptation
+from lstmlm.anticipation import Anticipation
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import SamplingConfig
+from lstmlm.durations import Stop, after
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session, check_seed
 from lstmlm.predictor import AnyModel, live_predictor, load_any
@@ -24,6 +27,8 @@ from lstmlm.storage import storage_errors, write_atomic
 from lstmlm.surprisal import Surprisal, surprisals
 
 _MOST_CANDIDATES = 40
+_PATIENCE = 0.1
+"""Seconds for a list, if nothing else is said."""
 _CLOSING = ".,;:!?)]}\u201d\u2019"
 """Marks that stand right behind a word."""
 _OFFERING = ("k", "ghost", "ghost_words", "smart_case")
@@ -56,6 +61,8 @@ class Conversation:
         self.over = False
         self._saved: dict[Path, bytes] = {}
         self.session = self._open_session()
+        self._anticipation: Anticipation[Suggestion] | None = None
+        self._anticipated: tuple[Session, Offering] | None = None
 
     def _open_session(self) -> Session:
         tuned = isinstance(self.loaded, LoadedModel) and has_adaptation(self.loaded)
@@ -79,9 +86,24 @@ class Conversation:
             inserted = joined(self.text, more)[len(self.text) :]
             self.draft.put(inserted, keys=len(inserted))
 
-    def suggest(self, before: str | None = None) -> Suggestion:
-        """What is offered after `before` (default: the text before the cursor)."""
-        return suggest(self.session, self.draft.before if before is None else before, self.offering)
+    def suggest(self, before: str | None = None, stop: Stop | None = None) -> Suggestion:
+        """What is offered after `before` (default: the text before the cursor), found before `stop` says so."""
+        began, text = time.perf_counter(), self.draft.before if before is None else before
+        suggestion, finished = self._anticipating().ask(text, stop or after(_PATIENCE))
+        completion = replace(suggestion.completion, ms=round(1e3 * (time.perf_counter() - began), 3))
+        return replace(suggestion, completion=completion, finished=finished)
+
+    def look_ahead(self, before: str, stop: Stop) -> None:
+        """Find what will be offered after the next key, while there is time."""
+        self._anticipating().look_ahead(before, stop)
+
+    def _anticipating(self) -> Anticipation[Suggestion]:
+        """What was found for the session and the settings as they are now."""
+        session, offering = now = self.session, self.offering
+        if self._anticipation is None or self._anticipated != now:
+            self._anticipation = Anticipation(session, lambda text, stop: suggest(session, text, offering, stop))
+            self._anticipated = now
+        return self._anticipation
 
     def offered(self, suggestion: Suggestion) -> None:
         """The suggestion was shown to a person."""

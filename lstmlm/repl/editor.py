@@ -1,17 +1,14 @@
 """The conversation in a terminal: the text, its ghost, the bar of candidates, a line for commands, the status.
 
-One thread owns the model. What a person types never waits for it: each change asks anew, an answer to an older question is
-dropped, and of a ghost what agrees with the typed letters stays until the next answer is there.
+What a person types never waits for the model (`asking.py`); of a ghost, what agrees with the typed letters stays until the
+next answer is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillBusyError
-from itertools import count
-from typing import TypeVar
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -20,6 +17,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from lstmlm.errors import LstmlmError
+from lstmlm.repl.asking import Asking
 from lstmlm.repl.commands import COMMANDS, completions, execute, parsed, tokens
 from lstmlm.repl.conversation import Conversation
 from lstmlm.repl.document import DocumentControl, DraftBuffer
@@ -28,13 +26,8 @@ from lstmlm.repl.keys import KEYS, key_bindings
 from lstmlm.repl.screen import layout, message_window, style
 from lstmlm.repl.suggestions import Ghost, Suggestion
 
-_PATIENCE = 0.5
-"""Seconds that a key waits for the list it takes a word from."""
 _ESCAPE = 0.05
 """Seconds after which Esc is a key of its own and not the beginning of another."""
-_TRIES = 20
-"""Deadlines after which the search for words is left as it is."""
-T = TypeVar("T")
 
 
 class Editor:
@@ -42,8 +35,6 @@ class Editor:
 
     def __init__(self, conversation: Conversation, *, input: Input | None = None, output: Output | None = None) -> None:
         self.conversation = conversation
-        self.suggestion: Suggestion | None = None
-        """The last one that was current when it arrived."""
         self.ghost: Ghost | None = None
         self.choice = 0
         """The candidate (from 1) whose ghost is shown, or that Tab has put into the text; 0 is none."""
@@ -60,12 +51,9 @@ class Editor:
         self.spans: list[Span] = []
         self._coloured_text = ""
         self._dismissed = False
-        self._questions = count(1)
-        self._asked = self._answered = 0
-        self._asking = self._colouring = False
+        self._colouring = False
         self._pieces: Iterator[str] | None = None
         """What the model is writing."""
-        self._model = ThreadPoolExecutor(1)
         self._scorer = ThreadPoolExecutor(1)
         self.buffer = DraftBuffer(multiline=True)
         self.entry = Buffer(multiline=False, accept_handler=self._entered)
@@ -81,9 +69,15 @@ class Editor:
             input=input,
             output=output,
         )
+        self.asking = Asking(conversation, self.app, show=self._show, fail=self._say)
         self.app.ttimeoutlen = self.app.timeoutlen = _ESCAPE
         self.app.key_processor.after_key_press += lambda _: self._follow()
         self.app.after_render += lambda _: self._look_for_more()
+
+    @property
+    def suggestion(self) -> Suggestion | None:
+        """The last that was current when it arrived."""
+        return self.asking.suggestion
 
     @property
     def writing(self) -> bool:
@@ -93,7 +87,7 @@ class Editor:
     @property
     def settled(self) -> bool:
         """Whether nothing is under way that would change what is seen."""
-        return self._answered == self._asked and not self.writing and not self.busy
+        return self.asking.settled and not self.writing and not self.busy
 
     def run(self) -> None:
         """Until the person leaves; the text is the conversation's."""
@@ -103,8 +97,8 @@ class Editor:
             pass
         finally:
             self.stop()
-            for executor in (self._model, self._scorer):
-                executor.shutdown(wait=False, cancel_futures=True)
+            self.asking.close()
+            self._scorer.shutdown(wait=False, cancel_futures=True)
 
     # -- the draft and the buffer -----------------------------------------------------------------------------------
 
@@ -133,39 +127,18 @@ class Editor:
 
     def refresh(self) -> None:
         """Ask for words at the cursor, and for colours if they are on."""
-        self._asked = next(self._questions)
-        if not self._asking and not self.writing:
-            self._asking = True
-            self.app.create_background_task(self._ask())
+        if self.writing:
+            self.asking.pause()
+        else:
+            self.asking.ask()
         if self.coloured and not self._colouring:
             self._colouring = True
             self.app.create_background_task(self._colour())
 
-    async def _ask(self) -> None:
-        tries = 0
-        try:
-            while not self.writing and (self._answered != self._asked or 0 < tries < _TRIES):
-                question = self._asked
-                suggestion = await self._in_thread(self.conversation.suggest, self.conversation.draft.before)
-                if question == self._asked:
-                    tries = 0 if suggestion.finished else tries + 1
-                    self._answer(question, suggestion)
-        except Exception as error:  # whatever it is, the text must stay in reach
-            self.suggestion = None
-            self._say(error)
-        finally:
-            self._asking = False
-
-    def _answer(self, question: int, suggestion: Suggestion) -> None:
-        if question != self._answered:
-            self.conversation.offered(suggestion)
-        self._answered, self.suggestion = question, suggestion
-        if self.cycling or not self.choice:
+    def _show(self, suggestion: Suggestion) -> None:
+        if (suggestion.finished or suggestion.ghost) and (self.cycling or not self.choice):  # till then the old one's tail
             self.ghost = suggestion.ghost if self.conversation.draft.at_end and not self._dismissed else None
         self.app.invalidate()
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._model, function, *arguments)
 
     async def _colour(self) -> None:
         loop = asyncio.get_running_loop()
@@ -182,18 +155,9 @@ class Editor:
 
     def _current(self) -> Suggestion | None:
         """What is offered for the text as it is now; a key that takes a word waits for it a moment."""
-        if self._answered != self._asked:
-            future: Future[Suggestion] = self._model.submit(self.conversation.suggest, self.conversation.draft.before)
-            try:
-                self._answer(self._asked, future.result(_PATIENCE))
-            except StillBusyError:
-                future.cancel()
-                self.message = "the model is still reading; try again"
-                return None
-            except LstmlmError as error:
-                self._say(error)
-                return None
-        return self.suggestion
+        if not (suggestion := self.asking.current()):
+            self.message = self.message or "the model is still reading; try again"
+        return suggestion
 
     def _shown_ghost(self) -> str:
         return self.ghost.shown if self.ghost else ""
@@ -268,7 +232,7 @@ class Editor:
 
     async def _write(self, pieces: Iterator[str]) -> None:
         try:
-            while (piece := await self._in_thread(next, pieces, None)) is not None:
+            while (piece := await self.asking.in_thread(next, pieces, None)) is not None:
                 if self._pieces is not pieces:  # it was stopped while the model thought about this piece
                     return
                 self.conversation.draft.extend(piece)
@@ -379,7 +343,7 @@ class Editor:
 
     async def _execute_slowly(self, name: str, argument: str) -> None:
         try:
-            self._done(await self._in_thread(lambda: "".join(execute(self.conversation, name, argument))))
+            self._done(await self.asking.in_thread(lambda: "".join(execute(self.conversation, name, argument))))
         except Exception as error:
             self._say(error)
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lstmlm.completion import Candidate, Completion, complete
+from lstmlm.durations import Stop, never
 from lstmlm.generation import Session
 from lstmlm.repl.own_words import with_own_words
 from lstmlm.spelling import is_word_character
@@ -39,8 +40,6 @@ class Offering:
     own_words: bool = False
     """Words of the text itself are offered, too."""
     watched: tuple[str, ...] = ()
-    deadline: float = 0.1
-    """Seconds for all of it together."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,8 @@ class Suggestion:
     """Words, each with p(it comes next | text)."""
     tokens: int = 0
     """Of the text before the word being typed."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the words were found within the time for them; asked again, the search goes on."""
-        return self.completion.mass_bound < 2 * _LEAST_SHOWN
+    finished: bool = True
+    """Whether there was time for all of it; asked again, the search goes on."""
 
     def ghost_of(self, number: int) -> Ghost | None:
         """Candidate `number` (from 1) as a ghost, without a word after it."""
@@ -93,25 +89,20 @@ class Suggestion:
         return ghost if ghost.shown else None
 
 
-def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
-    """All that is offered after `text`; what has no time any more is left out, the words last."""
-    began = time.perf_counter()
-
-    def left() -> float:
-        return offering.deadline - (time.perf_counter() - began)
-
-    completion = _worth_showing(words(session, text, offering))
+def suggest(session: Session, text: str, offering: Offering, stop: Stop) -> Suggestion:
+    """All that is offered after `text`; what has no time any more when `stop` says so is left out, the words last."""
+    completion = _worth_showing(words(session, text, offering, stop))
     tokens = len(session.ids)
-    watched = tuple((word, probability(session, text, word)) for word in offering.watched)
+    watched = tuple((word, probability(session, text, word, stop)) for word in offering.watched)
     ghost = None
     if completion.candidates and (sure := completion.candidates[0].probability) >= offering.ghost:
         first = completion.candidates[0]
         found = [insertion(text, first)]
         typed = len(found[0]) == first.replace  # all of it, so that it is no part of what is shown
         written = text[: len(text) - first.replace] + found[0]
-        while len(found) - typed < offering.ghost_words and left() > 0:
+        while len(found) - typed < offering.ghost_words and not stop():
             sure *= _space_follows(session, written)
-            following = words(session, written + " ", replace(offering, k=1)).candidates
+            following = words(session, written + " ", replace(offering, k=1), stop).candidates
             if not following or (sure := sure * following[0].probability) < offering.ghost:
                 break
             found.append(" " + following[0].insert)
@@ -121,7 +112,7 @@ def suggest(session: Session, text: str, offering: Offering) -> Suggestion:
     return Suggestion(completion, ghost, watched, tokens)
 
 
-def words(session: Session, text: str, offering: Offering) -> Completion:
+def words(session: Session, text: str, offering: Offering, stop: Stop = never) -> Completion:
     """The likeliest next words that are not banned; with smart case, also those that begin with a capital instead."""
     began = time.perf_counter()
     typed = session.spelling.cut(text).word
@@ -132,7 +123,7 @@ def words(session: Session, text: str, offering: Offering) -> Completion:
     total = math.fsum(masses)
     shares = [mass / total for mass in masses] if total else [1.0]
     found = [
-        (_unbanned(session, variant, offering), share)
+        (_unbanned(session, variant, offering, stop), share)
         for variant, share in zip(variants, shares, strict=False)
         if share > _LEAST_SHARE
     ]
@@ -179,17 +170,17 @@ def _of(completion: Completion, candidates: list[Candidate]) -> Completion:
     return replace(completion, candidates=candidates, other_probability=other)
 
 
-def _unbanned(session: Session, text: str, offering: Offering) -> Completion:
-    return complete(session, text, offering.k, banned=offering.banned, tolerance=_LEAST_SHOWN, deadline=offering.deadline)
+def _unbanned(session: Session, text: str, offering: Offering, stop: Stop) -> Completion:
+    return complete(session, text, offering.k, banned=offering.banned, tolerance=_LEAST_SHOWN, stop=stop)
 
 
-def probability(session: Session, text: str, word: str) -> float:
+def probability(session: Session, text: str, word: str, stop: Stop = never) -> float:
     """p(`word` comes next | text); 0 if it does not begin as typed, or is none of the likely words that begin like it."""
     typed = session.spelling.cut(text).word
     if not word.startswith(typed):
         return 0.0
     whole = text[: len(text) - len(typed)] + word
-    ends = [c.probability for c in complete(session, whole, _WATCHED_AMONG).candidates if c.word == word]
+    ends = [c.probability for c in complete(session, whole, _WATCHED_AMONG, stop=stop).candidates if c.word == word]
     return ends[0] * spelled(session, whole) / spelled(session, text) if ends else 0.0
 
 
@@ -201,8 +192,7 @@ def spelled(session: Session, text: str) -> float:
     if not pending:
         return 1.0
     session.read_text(text[:start])
-    in_parts = (math.exp(mass) for tokens, mass in session.covers(pending) if len(tokens) > 1)
-    return _begins(session, pending) + math.fsum(in_parts)
+    return math.exp(session.cover(pending, tolerance=1e-3).logprob)
 
 
 def _space_follows(session: Session, text: str) -> float:
