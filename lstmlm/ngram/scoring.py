@@ -11,16 +11,17 @@ import numpy as np
 
 from lstmlm.errors import DivergedError
 from lstmlm.ngram.model import NGramModel
-from lstmlm.scoring import Scores
+from lstmlm.scoring import Scores, empty_guesses
 from lstmlm.token_store import Ids
 
 _TOKENS_BETWEEN_REPORTS = 1 << 12
+_TINY = np.finfo(np.float64).tiny
 
 
 def score_with_ngrams(
     model: NGramModel, segments: Sequence[Ids], *, progress: Callable[[int], None] | None = None
 ) -> Scores:
-    """Surprisal and rank of every token of every segment; `progress` is called with the number of tokens done.
+    """Surprisal of, and guess at, every token of every segment; `progress` is called with the number of tokens done.
 
     Raises:
         DivergedError: a token has no finite surprisal.
@@ -29,7 +30,7 @@ def score_with_ngrams(
     if not np.isfinite(nats_N).all():
         where = int(np.flatnonzero(~np.isfinite(nats_N))[0])
         raise DivergedError(f"token {where:,} of the text has no finite probability; the model is broken, train it again")
-    ranks_N = np.empty(len(nats_N), np.int32)
+    found = empty_guesses(len(nats_N))
     done = 0
     for segment in segments:
         context = model.start
@@ -37,9 +38,13 @@ def score_with_ngrams(
             probabilities_V = model.probabilities(context)
             own = probabilities_V[token]
             # As in `scoring`: more likely, or as likely with a smaller id.
-            ranks_N[done] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+            found.ranks_N[done] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+            guess = int(probabilities_V.argmax())
+            found.guess_N[done], found.confidence_N[done] = guess, probabilities_V[guess]
+            found.entropy_N[done] = -(probabilities_V @ np.log(np.maximum(probabilities_V, _TINY)))
+            found.squares_N[done] = probabilities_V @ probabilities_V
             context = model.advance(context, token)
             done += 1
-            if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(ranks_N)):
+            if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(nats_N)):
                 progress(done)
-    return Scores(nats_N, ranks_N)
+    return Scores(nats_N, found)
