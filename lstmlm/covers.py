@@ -57,7 +57,7 @@ def cover(
     `at_most` nodes are looked at in one step of the model; `late` is told how many were, and says when to stop.
     """
     lookahead.row(root)
-    batch = _usual(lookahead, spelling, Way(0.0, (), b"", root), pending)
+    batch = _usual(lookahead, spelling, Way(0.0, (), b"", root), pending, late)
     usual = {way.path for way in batch}
     waiting: list[tuple[float, Way, int]] = []
     """ln p, and a token that spells less than the rest, after a way."""
@@ -89,13 +89,13 @@ def cover(
     return Cover(ways, covered, missed)
 
 
-def _usual(lookahead: Lookahead, spelling: Spelling, root: Way, pending: bytes) -> list[Way]:
+def _usual(lookahead: Lookahead, spelling: Spelling, root: Way, pending: bytes, late: Callable[[int], bool]) -> list[Way]:
     """The ways along the tokenizer's own spelling, so that there is always one, however long the word and its rivals."""
     ways = [root]
     for place in spelling.usual(pending)[:-1]:
         way = ways[-1]
         share = float(lookahead.row(way.node)[place])
-        if not share > 0:
+        if not share > 0 or late(len(ways)):
             break
         node = lookahead.grow([(way.node, place)])[0]
         spelled = way.spelled + spelling.strings[place]
