@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lstmlm.config import BOUNDARIES, UNITS
 from lstmlm.corpus.reading import into_documents, split_lines
-from lstmlm.errors import UsageError
+from lstmlm.errors import DivergedError, UsageError
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel, Predictor
 from lstmlm.reader import Reader
@@ -110,7 +110,7 @@ def _nats(reader: Reader, ids: Sequence[int]) -> NDArray[np.float64]:
     loaded = reader.predictor.loaded
     if reader.predictor.learns:
         rows = zip(_stepped(reader, ids), ids, strict=True)
-        return np.array([-math.log(probabilities_V[token]) for probabilities_V, token in rows])
+        return np.array([_surprisal(probabilities_V[token], place) for place, (probabilities_V, token) in enumerate(rows)])
     ids_N = np.array(ids, id_type(loaded.tokenizer.vocabulary_size))
     if isinstance(loaded, LoadedNGram):
         return loaded.model.score(ids_N)
@@ -125,12 +125,18 @@ def _with_word_ends(reader: Reader, ids: Sequence[int], in_word_N: Sequence[bool
     ends_word_V[tokenizer.eos] = True
     nats_N = np.empty(len(ids))
     for place, probabilities_V in enumerate(_stepped(reader, ids)):
-        nats_N[place] = -math.log(probabilities_V[ids[place]])
+        nats_N[place] = _surprisal(probabilities_V[ids[place]], place)
         if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
-            end = -math.log(probabilities_V[ends_word_V].sum())
+            end = _surprisal(probabilities_V[ends_word_V].sum(), place)
             nats_N[place - 1] += end
             nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
     return nats_N
+
+
+def _surprisal(probability: float, place: int) -> float:
+    if not probability > 0:  # below the least float, or nan
+        raise DivergedError(f"token {place:,} of the text has no finite surprisal: its probability is {probability}")
+    return -math.log(probability)
 
 
 def _stepped(reader: Reader, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:

@@ -125,7 +125,9 @@ def stdin_lines() -> Iterator[str]:
         return
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            yield line.decode().rstrip("\r\n")
+            text = line.decode()
+            text = text.removeprefix("\ufeff") if number == 1 else text
+            yield from text.removesuffix("\n").removesuffix("\r").split("\r")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"line {number} of stdin is not UTF-8: byte 0x{line[error.start]:02x} at {error.start}"

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from lstmlm.completion import Completion
 
+JOINERS = "\u200c\u200d"
+"""Formatting characters that act on nothing but the letters and pictures beside them."""
 _MODES = {
     "stream": "the state carried through each file",
     "document": "the state reset at each document",
@@ -23,7 +25,7 @@ def visible(text: str) -> str:
     """`text` with every control and invisible formatting character but line ends and tabs written as an escape."""
     return "".join(
         character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        if character in "\n\t" + JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
         else character.encode("unicode_escape").decode()
         for character in text
     )
