@@ -113,6 +113,11 @@ class ProgressBar:
             self._progress.stop()
 
 
+def run_paths(argument: str) -> list[str]:
+    """The runs that a MODEL names, joined by commas: itself, where there is a directory of that name with all of them."""
+    return [argument] if os.path.exists(argument) else argument.split(",")
+
+
 def stdin_lines() -> Iterator[str]:
     """Lines of stdin without their line ends, strictly UTF-8.
 
