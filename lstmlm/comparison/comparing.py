@@ -149,14 +149,20 @@ def _check_texts(
 ) -> None:
     """Refuse, before anything is scored, what must not be compared."""
     if len({reading.counts.sha256 for reading in readings.values()}) > 1:
-        raise DataError(f"{corpus.name} was another text when it was read again; let it stand still while models are compared")
+        raise DataError(
+            f"{corpus.name} was another text when it was read again; let it stand still while models are compared"
+        )
     if len(readings) == 1:
         return
     for name, (loaded, *_) in zip(names, models, strict=True):
         tokenizer, read = loaded.tokenizer, readings[loaded.tokenizer.fingerprint]
         unknown = int((read.ids_N == tokenizer.unk).sum()) if tokenizer.unk is not None else 0
         if not tokenizer.lossless or unknown:
-            why = f"{unknown:,} of its tokens are unknown" if unknown else f"its {tokenizer.kind} tokenizer does not keep it all"
+            why = (
+                f"{unknown:,} of its tokens are unknown"
+                if unknown
+                else f"its {tokenizer.kind} tokenizer does not keep it all"
+            )
             raise UsageError(
                 f"the models have different tokenizers, and bits per byte mean nothing where one loses text as {name} does "
                 f"({why}); compare models with one tokenizer, or with bpe or byte ones"
@@ -169,7 +175,8 @@ def _compared(contenders: Sequence[Contender], corpus: Corpus) -> dict[str, Any]
     bytes_C = np.diff(places_C, prepend=0)
     words_C = sums(first.read.line_words_L, first.line_ends(places_C))
     comparisons = [
-        _pair(first, other, places_C, words_C) | {"model": number} for number, other in enumerate(contenders[1:], 1)
+        {"model": number, "reference": 0, **_pair(first, other, places_C, words_C)}
+        for number, other in enumerate(contenders[1:], 1)
     ]
     several = len(comparisons) > 1
     for comparison, corrected in zip(comparisons, holm([one["p"] for one in comparisons]), strict=True):
@@ -218,9 +225,7 @@ def _model(contender: Contender, places_C: NDArray[np.int64]) -> dict[str, Any]:
     } | over_runs(contender.runs)
 
 
-def _pair(
-    first: Contender, second: Contender, places_C: NDArray[np.int64], words_C: NDArray[np.float64]
-) -> dict[str, Any]:
+def _pair(first: Contender, second: Contender, places_C: NDArray[np.int64], words_C: NDArray[np.float64]) -> dict[str, Any]:
     """The second compared with the first."""
     differences_C = second.nats_of(places_C) - first.nats_of(places_C)
     nats, text = second.nats - first.nats, first.read.counts
@@ -234,7 +239,6 @@ def _pair(
     test = sign_flip_test(differences_C)
     wins, ties = int((differences_C < 0).sum()), int((differences_C == 0).sum())
     return {
-        "reference": 0,
         "unit": "nats per token" if one_tokenizer else "bits per byte",
         "denominator": denominator,
         "delta": nats / scale / denominator,

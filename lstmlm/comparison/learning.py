@@ -1,11 +1,11 @@
 """How training runs got to where they are: their validation losses side by side, from `metrics.jsonl`.
 
-    curves      one for each run: {"model" (its place in `models`), "path",
-                "points": [{"seconds", "step", "tokens", "loss", "scored"}, ...]}, losses in nats per token
-    seconds     common times, each half of the next, the last of them the longest run's
-    perplexity  one row for each model: at each of these times, the best so far; null before a run's first validation.
-                Of several runs, exp of the mean of their best losses
-    left_out    why there is no such table; else null
+curves      one for each run: {"model" (its place in `models`), "path",
+            "points": [{"seconds", "step", "tokens", "loss", "scored"}, ...]}, losses in nats per token
+seconds     common times, each half of the next, the last of them the longest run's
+perplexity  one row for each model: at each of these times, the best so far; null before a run's first validation.
+            Of several runs, exp of the mean of their best losses
+left_out    why there is no such table; else null
 """
 
 from __future__ import annotations
@@ -41,16 +41,12 @@ def training_comparison(models: Sequence[Sequence[AnyModel]]) -> dict[str, Any] 
 
 
 def _validations(path: Path) -> list[dict[str, Any]]:
-    """The validations of a run that are whole lines of its log; none where there is no log."""
-    if not path.is_file():
+    """The validations of a run; none where its log is missing, cut off or damaged."""
+    try:
+        events = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [{name: event[name] for name in _FIELDS} for event in events if event["event"] == "validation"]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
-    events = []
-    for line in path.read_bytes().splitlines():
-        try:
-            events.append(json.loads(line))
-        except ValueError:  # a run that is being written, or was cut off
-            break
-    return [{name: event[name] for name in _FIELDS} for event in events if event["event"] == "validation"]
 
 
 def _incomparable(models: Sequence[Sequence[AnyModel]], curves: Sequence[dict[str, Any]]) -> str | None:

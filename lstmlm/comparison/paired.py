@@ -1,6 +1,6 @@
 """Statistics of paired differences: what two models say of the same clusters of a text.
 
-C clusters, M comparisons
+C clusters, F flips, M comparisons
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sign_flip_test(differences_C: NDArray[np.float64]) -> SignFlips:
     """How often random signs make a sum as far from 0, on either side, as the true ones (Fisher 1935, section 21).
 
     If two models were equally good, it would be chance which of them did better on a cluster. All flips are tried where
-    they are no more than `FLIPS`; else that many random ones, among which the true signs count as one (Phipson & Smyth 2010).
+    they are no more than `FLIPS`; else that many random ones, with the true signs as one more (Phipson & Smyth 2010).
     """
     count = len(differences_C)
     exact = 2**count <= FLIPS
@@ -43,15 +43,15 @@ def sign_flip_test(differences_C: NDArray[np.float64]) -> SignFlips:
     return SignFlips(as_far / flips if exact else (1 + as_far) / (1 + flips), flips, exact)
 
 
-def _all_signs(count: int) -> Iterator[NDArray[np.float64]]:
-    yield 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+def _all_signs(count: int) -> Iterator[NDArray[np.int64]]:
+    yield 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
 
 
-def _random_signs(count: int) -> Iterator[NDArray[np.float64]]:
+def _random_signs(count: int) -> Iterator[NDArray[np.int64]]:
     generator = np.random.default_rng(SEED)
     at_once = max(1, _NUMBERS_AT_ONCE // count)
     for begin in range(0, FLIPS, at_once):
-        yield 1.0 - 2.0 * generator.integers(0, 2, (min(at_once, FLIPS - begin), count))
+        yield 1 - 2 * generator.integers(0, 2, (min(at_once, FLIPS - begin), count))
 
 
 def holm(p_M: Sequence[float]) -> list[float]:
