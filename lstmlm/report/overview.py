@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lstmlm.report.formatting import figure, interval, nats, one_line, setting, settings, whole
+from lstmlm.report.formatting import figure, interval, nats, one_line, settings, whole
 from lstmlm.report.layout import Section, at, section, table
 
 _MODES = {
@@ -17,7 +17,7 @@ _MODES = {
 
 
 def _exp(total: float | None, count: float | None, unit: str) -> str:
-    return "" if total is None or count is None else f"exp({nats(total)} nats / {whole(count)} {unit})"
+    return "" if total is None or count is None else f"exp({nats(total)} / {whole(count)} {unit})"
 
 
 # -- The headline, and what to think of it ----------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def headline(result: Mapping[str, Any]) -> Section | None:
     bits = total / math.log(2) if total is not None else None
     rows = [
         _headline_row(result, "perplexity per word", "word", _exp(total, words, "words")),
-        _headline_row(result, "  with line ends", "word_with_eos", _exp(total, ends, "words+lines")),
+        _headline_row(result, "  with line ends", "word_with_eos", _exp(total, ends, "of both")),
         _headline_row(result, "perplexity per token", "token", _exp(total, tokens, "tokens")),
     ]
     if unknown and tokens:
@@ -49,8 +49,8 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         "was as unsure, on average, as between 80 equally likely choices. The 95% interval says how far the figure may be "
         "from that of all text like this one."
     )
-    tables = table(("", "", "95% interval", "sum / count"), "lrll", rows)
-    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _protocol(result)))
+    tables = table(("", "", "95% interval", "nats / count"), "lrrl", rows)
+    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + _protocol(result)))
 
 
 def _headline_row(result: Mapping[str, Any], label: str, name: str, made: str) -> tuple[str, ...]:
@@ -73,6 +73,14 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _interval(result: Mapping[str, Any]) -> list[str]:
+    """What the intervals were made from."""
+    method, clusters, draws = (at(result, "confidence95", name) for name in ("method", "clusters", "draws"))
+    if method is None or clusters is None or draws is None:
+        return []
+    return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
+
+
 def _protocol(result: Mapping[str, Any]) -> list[str]:
     """How the text was scored, in one sentence."""
     mode, order = at(result, "protocol", "mode"), at(result, "model", "order")
@@ -90,22 +98,31 @@ def _protocol(result: Mapping[str, Any]) -> list[str]:
     return [f"{name}: every token a target exactly once, {start}; float32, {vocabulary}{approximate}.{took}"]
 
 
-def warnings(result: Mapping[str, Any]) -> Section | None:
-    """A paragraph each."""
-    found = [one_line(warning) for warning in result.get("warnings") or []]
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """What to know before a figure is believed, a line each."""
+    return [one_line(warning) for warning in result.get("warnings") or []]
+
+
+def warned(result: Mapping[str, Any]) -> Section | None:
+    """All warnings, a paragraph each."""
+    found = warnings(result)
     return Section("Warnings", "\n".join(found)) if found else None
+
+
+def checks(result: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """Name, whether it passed, and details of every self-check that could be made."""
+    return [
+        (one_line(check.get("name") or ""), check["passed"], one_line(check.get("detail") or ""))
+        for check in result.get("checks") or []
+        if check.get("passed") is not None
+    ]
 
 
 def self_checks(result: Mapping[str, Any]) -> Section | None:
     """What was tried on this model, on this text."""
-    checks = result.get("checks") or []
-    rows = [
-        (one_line(check.get("name", "")), "passed" if check["passed"] else "FAILED", one_line(check.get("detail") or ""))
-        for check in checks
-        if check.get("passed") is not None
-    ]
+    rows = [(name, "passed" if passed else "FAILED", detail) for name, passed, detail in checks(result)]
     text = "Each was tried on this model and this text while they were scored; a report with a failed one is worth nothing."
-    return section("Self-checks", text, table(("check", "", ""), "lll", rows))
+    return section("Self-checks", text, table(("", "", ""), "lll", rows))
 
 
 # -- Beside other models, and itself --------------------------------------------------------------------------------------
@@ -140,7 +157,9 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
     weights = [
         (name, _weights(at(row, "parameters", "weights")), whole(at(row, "tokens_per_second"))) for name, row in rows.items()
     ]
-    return section("Comparison", text, tables + table(("mixture", "weights", "tokens/s"), "llr", weights), _parameters(rows))
+    return section(
+        "Comparison", text, tables + table(("with memory", "weights", "tokens/s"), "llr", weights), _parameters(rows)
+    )
 
 
 def _change(share: float) -> str:
@@ -173,7 +192,7 @@ def seeds(result: Mapping[str, Any]) -> Section | None:
     def cells(label: str, path: str, values: Any) -> tuple[str, ...]:
         return label, *(figure(at(values, name), 4 if name == "bits_per_byte" else 2) for name in names), path
 
-    rows = [cells(setting(run.get("seed") or ""), one_line(run.get("path") or ""), run) for run in runs]
+    rows = [cells(whole(run.get("seed")), one_line(run.get("path") or ""), run) for run in runs]
     rows.append(cells("mean", "", at(result, "seeds", "mean")))
     rows.append(cells("standard deviation", "", at(result, "seeds", "sd")))
     text = (
