@@ -49,9 +49,8 @@ def compare_command(
     from lstmlm.config import updated
     from lstmlm.corpus import open_texts
     from lstmlm.predictor import load_any
-    from lstmlm.report.comparison import comparison_sections
-    from lstmlm.report.markdown import markdown
-    from lstmlm.report.terminal import report
+    from lstmlm.report.markdown import comparison_markdown
+    from lstmlm.report.terminal import comparison_report
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, to_json, write_output
 
@@ -69,13 +68,13 @@ def compare_command(
         found = compare(chosen, corpus, mode=mode, names=models, progress=progress)
     data = to_json(found)
     if markdown_path is not None:
-        write_output(Path(markdown_path), markdown(comparison_sections(found)).encode())
+        write_output(Path(markdown_path), comparison_markdown(found).encode())
     if json_path == "-":
         write(data.decode())
         return
     if json_path is not None:
         write_output(Path(json_path), data)
-    data_console().print(report(comparison_sections(found)))
+    data_console().print(comparison_report(found))
 
 
 def _runs(argument: str) -> list[str]:

@@ -41,24 +41,24 @@ def _differences(comparison: Mapping[str, Any]) -> Section | None:
         (
             f"{_letter(one['model'])} - {_letter(one['reference'])}",
             _signed(one["delta"]),
-            one["unit"],
+            one["unit"].replace(" per ", "/"),
             " to ".join(map(_signed, one["confidence95"] or ())),
-            "" if one["perplexity"]["change"] is None else f"{one['perplexity']['change']:+.2%}",
+            _change(one["perplexity"]),
             percent(one["win_rate"]),
             _p(one["p_holm"] if several else one["p"]),
             _VERDICTS.get(one["verdict"], one["verdict"]),
         )
         for one in found
     ]
-    flips = f"{'all' if found[0]['exact'] else 'random'} flips of signs ({found[0]['flips']:,})"
+    flips = f"{'all' if found[0]['exact'] else 'random'} flips of their signs ({found[0]['flips']:,})"
     corrected = f", corrected for {len(found)} comparisons" if several else ""
     seeds = "the standard deviations below say that" if _seeds(comparison) else "each model is a single training"
     note = (
-        f"Above 0 is worse than A. From {clusters['count']:,} {clusters['kind']}: the interval by a paired bootstrap, p by "
-        f"{flips}, two-sided{corrected}; a verdict needs a p below {comparison['method']['level']}.\n"
+        f"Above 0 is worse than A; better on: of {clusters['count']:,} {clusters['kind']}. The interval is by a paired bootstrap "
+        f"over them, p by {flips}, two-sided{corrected}; a verdict needs a p below {comparison['method']['level']}.\n"
         f"They say what other text like this would give. What other seeds in training would give is not in them; {seeds}."
     )
-    tables = [*_models(comparison), *table(columns, "lrlrrrrl", rows)]
+    tables = [*_models(comparison), *table(columns, "lrlrrrrl", rows, "Differences")]
     return section("Comparison", said, tables, note)
 
 
@@ -80,11 +80,15 @@ def _models(comparison: Mapping[str, Any]) -> list[Table]:
         )
         for number, model in enumerate(models)
     ]
-    return table(columns, "lrrrrrrl", rows)
+    return table(columns, "lrrrrrrl", rows, "Perplexities of the models")
 
 
 def _signed(value: float) -> str:
     return f"{value:+.4f}" if value else "0"
+
+
+def _change(perplexity: Mapping[str, Any]) -> str:
+    return "" if perplexity["change"] is None else f"{perplexity['change']:+.2%} per {perplexity['per']}"
 
 
 def _p(value: float) -> str:
