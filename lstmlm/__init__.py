@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstmlm.adaptation import AdaptedModel, load_adaptation, save_adaptation
     from lstmlm.beam import beam_search
     from lstmlm.checkpoint import load_model, save_model
+    from lstmlm.comparison import compare
     from lstmlm.completion import complete
     from lstmlm.config import (
         BeamConfig,
@@ -53,6 +54,7 @@ _HOMES = {
     "TokenizerConfig": "config",
     "TrainConfig": "config",
     "beam_search": "beam",
+    "compare": "comparison",
     "complete": "completion",
     "evaluate": "evaluation",
     "load_adaptation": "adaptation",
@@ -87,6 +89,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainConfig",
     "beam_search",
+    "compare",
     "complete",
     "evaluate",
     "load_adaptation",

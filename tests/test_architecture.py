@@ -44,6 +44,7 @@ ROOMS = (
     "anticipation",
     "surprisal",
     "evaluation",
+    "comparison",
     "keyboard",
     "tuning",
     "report",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from lstmlm import __version__
+from lstmlm.cli.compare import compare_command
 from lstmlm.cli.complete import complete_command
 from lstmlm.cli.console import DEBUG, say
 from lstmlm.cli.demo import demo_command
@@ -38,6 +39,7 @@ for command in (
     demo_command,
     train_command,
     eval_command,
+    compare_command,
     tune_command,
     ngram_command,
     arpa_command,

@@ -30,7 +30,7 @@ class Scored:
     """Where the state was reset: `stream`, `document` or `line`."""
     read: ReadText
     scores: Scores
-    """With guesses."""
+    """With guesses, unless it was scored without."""
     seconds: float = 0.0
     """That it took."""
     training_counts_V: NDArray[np.int64] | None = None
@@ -67,15 +67,16 @@ def score(
     mode: str = "stream",
     *,
     chunk: int = CHUNK,
+    guesses: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Score a text."""
+    """Score a text; without `guesses`, which take longer, there are surprisals alone."""
     segments, began = read.segments(mode), time.monotonic()
     if isinstance(loaded, LoadedNGram):
-        scores = score_with_ngrams(loaded.model, segments, progress=progress)
+        scores = score_with_ngrams(loaded.model, segments, guesses=guesses, progress=progress)
     else:
         eos = loaded.tokenizer.eos
-        scores = score_segments(loaded.model, segments, eos=eos, chunk=chunk, guesses=True, progress=progress)
+        scores = score_segments(loaded.model, segments, eos=eos, chunk=chunk, guesses=guesses, progress=progress)
     return Scored(loaded, mode, read, scores, time.monotonic() - began)
 
 

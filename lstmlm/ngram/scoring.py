@@ -19,9 +19,15 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def score_with_ngrams(
-    model: NGramModel, segments: Sequence[Ids], *, progress: Callable[[int], None] | None = None
+    model: NGramModel,
+    segments: Sequence[Ids],
+    *,
+    guesses: bool = True,
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Surprisal of, and guess at, every token of every segment; `progress` is called with the number of tokens done.
+    """Surprisal of every token of every segment, and the guess at it; `progress` is called with the number of tokens done.
+
+    Guesses need all probabilities at every place, which takes most of the time.
 
     Raises:
         DivergedError: a token has no finite surprisal.
@@ -30,6 +36,10 @@ def score_with_ngrams(
     if not np.isfinite(nats_N).all():
         where = int(np.flatnonzero(~np.isfinite(nats_N))[0])
         raise DivergedError(f"token {where:,} of the text has no finite probability; the model is broken, train it again")
+    if not guesses:
+        if progress is not None:
+            progress(len(nats_N))
+        return Scores(nats_N, None)
     found = empty_guesses(len(nats_N))
     done = 0
     for segment in segments:

@@ -1,4 +1,4 @@
-"""The report of an evaluation as GitHub-flavoured Markdown (https://github.github.com/gfm/).
+"""The report of an evaluation, or a comparison, as GitHub-flavoured Markdown (https://github.github.com/gfm/).
 
 No text from outside can act in it: that of the corpus stands in code spans, all other is escaped.
 """
@@ -6,11 +6,12 @@ No text from outside can act in it: that of the corpus stands in code spans, all
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
 
+from lstmlm.report.comparison import comparison_sections
 from lstmlm.report.formatting import one_line
 from lstmlm.report.layout import Section, Table, at
 from lstmlm.report.sections import sections
@@ -24,7 +25,15 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The whole report; the same text for the same result."""
     name = one_line(at(result, "model", "path") or "")
     title = f"# Evaluation of {_escaped(name)}" if name else "# Evaluation"
-    shown = [section for section in sections(result) if section.tables or not section.plot]
+    return _page(title, [section for section in sections(result) if section.tables or not section.plot])
+
+
+def comparison_markdown(comparison: Mapping[str, Any]) -> str:
+    """Everything that `lstmlm.comparison.compare` found."""
+    return _page("# Models compared", comparison_sections(comparison))
+
+
+def _page(title: str, shown: Sequence[Section]) -> str:
     return "\n\n".join([title, *(block for section in shown for block in _blocks(section))]) + "\n"
 
 

@@ -1,8 +1,8 @@
-"""The report of an evaluation on a terminal: the figures that matter, or all of its sections."""
+"""The report of an evaluation, or a comparison, on a terminal: the figures that matter, or all of its sections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lstmlm.report import details, overview
 from lstmlm.report.colours import BITS_PER_COLOUR, RAMP
+from lstmlm.report.comparison import comparison_sections
 from lstmlm.report.formatting import percent, visible
 from lstmlm.report.layout import Section, Table, at
 from lstmlm.report.sections import sections
@@ -24,7 +25,12 @@ _FAILED = "bold red"
 
 def evaluation_report(result: Mapping[str, Any], full: bool = False) -> RenderableType:
     """The figures of `evaluate`, the headline first, every perplexity with its numerator and denominator."""
-    return Group(*(_sections(result) if full else _summary(result)))
+    return Group(*(_all(sections(result), result) if full else _summary(result)))
+
+
+def comparison_report(comparison: Mapping[str, Any]) -> RenderableType:
+    """Everything that `lstmlm.comparison.compare` found."""
+    return Group(*_all(comparison_sections(comparison), comparison))
 
 
 def keyboard_report(figures: Mapping[str, Any]) -> RenderableType:
@@ -74,8 +80,8 @@ def _checks(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield from (Text(f"failed: {name}{': ' if detail else ''}{detail}", style=_FAILED) for name, detail in failed)
 
 
-def _sections(result: Mapping[str, Any]) -> Iterator[RenderableType]:
-    for number, section in enumerate(sections(result)):
+def _all(found: Sequence[Section], result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    for number, section in enumerate(found):
         if number:
             yield Text()
         yield Rule(Text(section.title, style="bold"), align="left", style="dim")
