@@ -28,7 +28,7 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 @click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--full", is_flag=True, help="All there is to say: n-grams beside the model, breakdowns, calibration, samples.")
+@click.option("--full", is_flag=True, help="All there is: n-grams beside the model, breakdowns, calibration, samples.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the figures as JSON; - prints them, and nothing else.")
 @click.option("--markdown", "markdown_path", metavar="FILE", help="Write the full report as Markdown.")
 @click.option("--html", "html_path", metavar="FILE", help="Write the full report as one HTML file, with plots.")
@@ -40,9 +40,7 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
     metavar="FILE",
     help="Exit with 1 if the figures of this JSON report were better.",
 )
-@click.option(
-    "--max-regression", metavar="SHARE", help="By how much they may have been, such as 0.5%.  [default: 0%]"
-)
+@click.option("--max-regression", metavar="SHARE", help="By how much they may have been, such as 0.5%.  [default: 0%]")
 def eval_command(
     model: str,
     texts: tuple[str, ...],

@@ -6,4 +6,14 @@ from lstmlm.evaluation.gates import parse_share, regression, too_high
 from lstmlm.evaluation.origin import held_out, trained_on, trained_sha256
 from lstmlm.evaluation.report import evaluate
 
-__all__ = ["TOP", "evaluate", "forgetting", "held_out", "parse_share", "regression", "too_high", "trained_on", "trained_sha256"]
+__all__ = [
+    "TOP",
+    "evaluate",
+    "forgetting",
+    "held_out",
+    "parse_share",
+    "regression",
+    "too_high",
+    "trained_on",
+    "trained_sha256",
+]

@@ -26,7 +26,9 @@ def too_high(result: Mapping[str, Any], limit: float) -> str | None:
     found = result["perplexity"]["token"]
     if found is not None and found <= limit:
         return None
-    return f"perplexity per token is {'beyond every number' if found is None else f'{found:.4g}'}; expected at most {limit:g}"
+    return (
+        f"perplexity per token is {'beyond every number' if found is None else f'{found:.4g}'}; expected at most {limit:g}"
+    )
 
 
 def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: float) -> str | None:
@@ -39,7 +41,9 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
     """
     try:
         if baseline["schema"] != SCHEMA:
-            raise DataError(f"the baseline is a {baseline['schema']!r}; expected {SCHEMA!r}, as `lstmlm eval --json` writes it")
+            raise DataError(
+                f"the baseline is a {baseline['schema']!r}; expected {SCHEMA!r}, as `lstmlm eval --json` writes it"
+            )
         for name, ours, theirs in (
             ("text", result["text"]["sha256"], baseline["text"]["sha256"]),
             ("mode", result["protocol"]["mode"], baseline["protocol"]["mode"]),
@@ -47,7 +51,8 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
             if ours != theirs:
                 raise DataError(f"the baseline has another {name} ({theirs}, here {ours}); expected one on the same")
         same_tokens = all(
-            result[part][name] == baseline[part][name] for part, name in (("model", "tokenizer"), ("model", "vocabulary_size"))
+            result[part][name] == baseline[part][name]
+            for part, name in (("model", "tokenizer"), ("model", "vocabulary_size"))
         )
         unit = "token" if same_tokens and result["tokens"] == baseline["tokens"] else "byte"
         found, before = result["perplexity"][unit], baseline["perplexity"][unit]

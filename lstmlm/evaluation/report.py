@@ -31,8 +31,8 @@ from lstmlm.evaluation.intervals import row_confidence
 from lstmlm.evaluation.origin import count_symbols, segments_of, trained_sha256
 from lstmlm.evaluation.provenance import cite, provenance
 from lstmlm.evaluation.samples import coloured, samples
-from lstmlm.evaluation.seeds import over_runs
 from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio, score
+from lstmlm.evaluation.seeds import over_runs
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel
 from lstmlm.scoring import CHUNK
