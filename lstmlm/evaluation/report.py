@@ -75,8 +75,8 @@ def evaluate(
     for other in others:
         if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
             raise UsageError(
-                f"{other.path} has another tokenizer than {loaded.path}; expected runs of one configuration, which differ by "
-                "their seed (lstmlm compare takes different models)"
+                f"{other.path} has another tokenizer than {loaded.path}; expected runs of one configuration, which "
+                "differ by their seed (lstmlm compare takes different models)"
             )
     rows = rows_with(adapt)
     adaptation = _adaptation(loaded) if rows else None

@@ -50,7 +50,7 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         "from that of all text like this one."
     )
     tables = table(("", "", "95% interval", "nats / count"), "lrrl", rows)
-    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + _protocol(result)))
+    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + protocol(result)))
 
 
 def _headline_row(result: Mapping[str, Any], label: str, name: str, made: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _interval(result: Mapping[str, Any]) -> list[str]:
     return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
 
 
-def _protocol(result: Mapping[str, Any]) -> list[str]:
+def protocol(result: Mapping[str, Any]) -> list[str]:
     """How the text was scored, in one sentence."""
     mode, order = at(result, "protocol", "mode"), at(result, "model", "order")
     if mode is None:
