@@ -66,10 +66,13 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
         types = at(result, "oov", "types")
         adjusted = f"; adjusted, each also pays for the choice among their {types:,} types" if types else ""
         said.append(f"{unknown:,} of {tokens:,} tokens ({unknown / tokens:.2%}) are unknown to the model{adjusted}.")
-    if lossless is not None:
-        bytes_too = " and bits per byte" if lossless else ""
-        losing = "" if lossless else "; bits per byte do not, as this tokenizer loses text"
-        said.append(f"Perplexities per word{bytes_too} compare models with different tokenizers{losing}.")
+        said.append("These figures compare only with those of models that have the same vocabulary.")
+    elif lossless:
+        said.append("Perplexities per word and bits per byte compare models with different tokenizers.")
+    elif lossless is not None:
+        said.append(
+            "Perplexities per word compare models with different tokenizers; bits per byte do not, as this one loses text."
+        )
     return said
 
 
