@@ -148,14 +148,17 @@ def test_whatever_is_missing_or_null_is_left_out(changes: list[tuple[tuple[Any, 
         assert not re.search(r"\b(None|nan|null)\b", rendered)
 
 
-def test_every_single_key_may_be_missing() -> None:
+@pytest.mark.parametrize("null", [False, True])
+def test_every_single_key_may_be_missing_or_null(null: bool) -> None:
     for path in PATHS:
         result = copy.deepcopy(RESULT)
         owner: Any = result
         for key in path[:-1]:
             owner = owner[key]
-        del owner[path[-1]]
-        assert "None" not in "".join(cell for table in tables(result) for row in table.rows for cell in row)
+        owner[path[-1]] = None
+        if not null:
+            del owner[path[-1]]
+        assert "None" not in str([(s.text, s.note, [table.rows for table in s.tables]) for s in sections(result)])
 
 
 def test_perplexities_per_token_of_different_tokens_never_stand_side_by_side() -> None:

@@ -171,7 +171,8 @@ def _change(share: float) -> str:
 
 def _weights(weights: Mapping[str, float] | None) -> str:
     """Nothing for a single one."""
-    return " ".join(f"{part} {weight:.3f}" for part, weight in weights.items()) if weights and len(weights) > 1 else ""
+    shown = [f"{part} {weight:.3f}" for part, weight in (weights or {}).items() if weight is not None]
+    return " ".join(shown) if len(shown) > 1 else ""
 
 
 def _parameters(rows: Mapping[str, Any]) -> str:
