@@ -67,8 +67,13 @@ def row_confidence(scored: Scored, nats_N: NDArray[np.float64]) -> list[float] |
 
 
 def bootstrap_ratios(nats_C: NDArray[Any], columns: dict[str, NDArray[Any]]) -> dict[str, tuple[float, float]]:
-    """The 2.5% and 97.5% quantiles of nats / column for each of some columns; none for one that is 0 throughout."""
+    """The 2.5% and 97.5% quantiles of nats / column for each of some columns; none for one that is 0 somewhere.
+
+    A single cluster says nothing of others, so that there are none either.
+    """
     generator, count = np.random.default_rng(SEED), len(nats_C)
+    if count < 2:
+        return {}
     stacked_KC = np.stack([nats_C, *columns.values()])
     drawn = []
     at_once = max(1, _NUMBERS_AT_ONCE // count)
