@@ -345,7 +345,17 @@ def test_training_runs_stand_side_by_side(pair: list[LoadedModel], source: Path)
     assert first == pytest.approx([math.exp(3), math.exp(3), math.exp(2.5), math.exp(2.5)])
     assert second == [None, None, math.e, math.e]
     assert found["curves"][1]["points"][0] == {"seconds": 3.0, "step": 1, "tokens": 10, "loss": 2.0, "scored": 89}
-    assert learning.training_comparison([pair])["perplexity"][0][2:] == [pytest.approx(math.exp(1.75))] * 2
+    together = learning.training_comparison([pair])
+    assert together is not None
+    assert together["perplexity"] == [[None, None, pytest.approx(math.exp(1.75)), pytest.approx(math.exp(1.75))]]
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_said_to(pair: list[LoadedModel], source: Path, tmp_path: Path) -> None:
+    building.trained(tmp_path / "longer", tmp_path / "train.txt", "bpe", steps=6, validate_every=2, seed=3)
+    longer = load_model(tmp_path / "longer")
+    said = "the runs of B differ in more than their seed"
+    for runs, warned in ((pair, False), ([pair[0], longer], True)):
+        assert (said in compare([longer, runs], opened(source), names=["A", "B"])["warnings"]) == warned
 
 
 def test_losses_of_other_tokens_do_not_stand_side_by_side(

@@ -277,8 +277,19 @@ def _warnings(contenders: Sequence[Contender], kind: str, clusters: int) -> list
         hopeless = f"; no p can be below {least:.2g}, so that no difference can be found" if least >= LEVEL else ""
         found.append(f"the text has {clusters} {kind}, too few to say much{hopeless}")
     found += [
+        f"the runs of {contender.name} differ in more than their seed"
+        for contender in contenders
+        if any(_options(scored) != _options(contender.runs[0]) for scored in contender.runs)
+    ]
+    found += [
         f"this is the text that {contender.name} was trained on"
         for contender in contenders
         if any(trained_sha256(scored.loaded, "train") == text.sha256 for scored in contender.runs)
     ]
     return list(dict.fromkeys(found))
+
+
+def _options(scored: Scored) -> Any:
+    """What runs of one configuration have in common."""
+    options = scored.loaded.training.get("options") or {}
+    return options.get("model"), {**options.get("training", {}), "seed": None}

@@ -24,7 +24,9 @@ def _letter(number: int) -> str:
 
 def _differences(comparison: Mapping[str, Any]) -> Section | None:
     text, clusters, found = comparison["text"], comparison["clusters"], comparison["comparisons"]
-    counts = ", ".join(f"{text[name]:,} {name}" for name in ("documents", "lines", "words", "bytes"))
+    counts = ", ".join(
+        f"{text[name]:,} {name if text[name] != 1 else name[:-1]}" for name in ("documents", "lines", "words", "bytes")
+    )
     said = f"{one_line(', '.join(text['paths']))}: {counts}; mode {comparison['protocol']['mode']}."
     several = found[0]["p_holm"] is not None
     columns = (
@@ -54,8 +56,9 @@ def _differences(comparison: Mapping[str, Any]) -> Section | None:
     corrected = f", corrected for {len(found)} comparisons" if several else ""
     seeds = "the standard deviations below say that" if _seeds(comparison) else "each model is a single training"
     note = (
-        f"Above 0 is worse than A; better on: of {clusters['count']:,} {clusters['kind']}. The interval is by a paired bootstrap "
-        f"over them, p by {flips}, two-sided{corrected}; a verdict needs a p below {comparison['method']['level']}.\n"
+        f"Above 0 is worse than A; better on: of {clusters['count']:,} {clusters['kind']}. The interval is by a paired "
+        f"bootstrap over them, p by {flips}, two-sided{corrected}; a verdict needs a p below "
+        f"{comparison['method']['level']}.\n"
         f"They say what other text like this would give. What other seeds in training would give is not in them; {seeds}."
     )
     tables = [*_models(comparison), *table(columns, "lrlrrrrl", rows, "Differences")]
