@@ -255,6 +255,9 @@ def test_too_few_clusters_are_said_to_be(good: LoadedModel, source: Path, tmp_pa
     assert found["clusters"]["count"] < 6
     assert found["comparisons"][0]["verdict"] == "not distinguished"
     assert any("no difference can be found" in warning for warning in found["warnings"])
+    source.write_text("the cat sat on the mat .\n")
+    (alone,) = compare([good, noisy(good, tmp_path / "another", 0.5)], opened(source))["comparisons"]
+    assert (alone["confidence95"], alone["perplexity"]["confidence95"], alone["p"]) == (None, None, 1.0)
 
 
 # -- What is refused ------------------------------------------------------------------------------------------------------
@@ -290,8 +293,9 @@ def test_what_cannot_be_runs_of_one_configuration_is_refused(good: LoadedModel, 
         compare([good, [good, building.saved_model(tmp_path / "byte", "byte")]], opened(text))
     with pytest.raises(UsageError, match="same weights twice"):
         compare([good, [good, good]], opened(text))
-    with pytest.raises(UsageError, match="two models or more"):
-        compare([good], opened(text))
+    for models in ([good], [good, []]):
+        with pytest.raises(UsageError, match="two models or more"):
+            compare(models, opened(text))
     with pytest.raises(UsageError, match="mode is 'sentence'"):
         compare([good, good], opened(text), mode="sentence")
 

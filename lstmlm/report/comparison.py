@@ -91,7 +91,8 @@ def _signed(value: float) -> str:
 
 
 def _change(perplexity: Mapping[str, Any]) -> str:
-    return "" if perplexity["change"] is None else f"{perplexity['change']:+.2%} per {perplexity['per']}"
+    share = perplexity["change"]
+    return "" if share is None else f"{share:+,.{2 if abs(share) < 1 else 0}%} per {perplexity['per']}"
 
 
 def _p(value: float) -> str:
