@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 from lstmlm.durations import Stop
 from lstmlm.reader import Reader
 
-_REMEMBERED = 512
-"""Answers, so that going back is answered at once, too."""
+_REMEMBERED, _CHARACTERS = 512, 4_000_000
+"""Answers, so that going back is answered at once, too; and characters of their texts together."""
 _LEAST = 0.002
 """Probability of a character for which an answer is made before it is typed."""
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Anticipation(Generic[T]):
         answer = self._answer(text, stop_now)
         if not stopped:
             self._known[text] = answer
-            if len(self._known) > _REMEMBERED:
+            while len(self._known) > min(_REMEMBERED, 1 + _CHARACTERS // (len(text) + 1)):
                 self._known.popitem(last=False)
         return answer, not stopped
 
@@ -58,6 +58,6 @@ class Anticipation(Generic[T]):
         """
         if self._reader.predictor.learns or stop():
             return
-        for character, share in self._reader.next_characters(text):
+        for character, share in self._reader.next_characters(text, stop):
             if share < _LEAST or not self.ask(text + character, stop)[1]:
                 return

@@ -80,7 +80,8 @@ def complete(
     symbols, marks without a letter or digit, and the words in `banned` are never offered; their probability is in
     `other_probability`. `tolerance` is the largest `mass_bound` that will do: where percents are shown, .005 is enough, and
     many times as fast. After `deadline` seconds, or when `stop`, which is asked every few milliseconds, says so, the best
-    that was found is returned, with its bound. A word model needs none of this: its list is exact, and there at once.
+    that was found is returned, with its bound; what of `text` was not read before is read in any case. A word model needs
+    none of this: its list is exact, and there at once.
 
     Raises:
         UsageError: `k` is below 1.
@@ -91,6 +92,7 @@ def complete(
     if deadline is not None:
         stop = either(after(deadline), stop or never)
     reader = model if isinstance(model, Reader) else Reader(model)
+    banned = {reader.tokenizer.normalize(word) for word in banned}
     cut = reader.spelling.cut(text)
     reader.read_text(cut.context)
     if reader.tokenizer.kind == "word":

@@ -57,7 +57,8 @@ def cover(
     `at_most` nodes are looked at in one step of the model; `late` is told how many were, and says when to stop.
     """
     lookahead.row(root)
-    batch = [Way(0.0, (), b"", root)]
+    batch = _usual(lookahead, spelling, Way(0.0, (), b"", root), pending, late)
+    usual = {way.path for way in batch}
     waiting: list[tuple[float, Way, int]] = []
     """ln p, and a token that spells less than the rest, after a way."""
     ways: list[Way] = []
@@ -70,7 +71,7 @@ def cover(
                 covered = float(np.logaddexp(covered, way.logprob + math.log(total)))
                 ways.append(way)
             for place in spelling.within(rest):
-                if row_S[place] > 0:
+                if row_S[place] > 0 and (*way.path, place) not in usual:
                     waiting.append((way.logprob + math.log(row_S[place]), way, place))
         waiting.sort(key=lambda step: -step[0])
         left = np.logaddexp.accumulate([step[0] for step in reversed(waiting)])[::-1] if waiting else np.empty(0)
@@ -86,3 +87,17 @@ def cover(
         ]
     missed = math.fsum(math.exp(min(0.0, step[0] - covered)) for step in waiting)
     return Cover(ways, covered, missed)
+
+
+def _usual(lookahead: Lookahead, spelling: Spelling, root: Way, pending: bytes, late: Callable[[int], bool]) -> list[Way]:
+    """The ways along the tokenizer's own spelling, so that there is always one, however long the word and its rivals."""
+    ways = [root]
+    for place in spelling.usual(pending)[:-1]:
+        way = ways[-1]
+        share = float(lookahead.row(way.node)[place])
+        if not share > 0 or late(len(ways)):
+            break
+        node = lookahead.grow([(way.node, place)])[0]
+        spelled = way.spelled + spelling.strings[place]
+        ways.append(Way(way.logprob + math.log(share), (*way.path, place), spelled, node))
+    return ways

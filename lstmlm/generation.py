@@ -193,7 +193,8 @@ class Session(Reader):
         tokenizer, cut = self.tokenizer, self.spelling.cut(prompt)
         if tokenizer.kind == "bpe" and 0 < len(cut.pending) <= _LONGEST_RESPELLED:
             self.read_text(cut.context)
-            return Opening(tokenizer, self.covers(cut.pending), pending=cut.pending)
+            if spellings := self.spellings(cut.pending):
+                return Opening(tokenizer, spellings, pending=cut.pending)
         self.read_text(prompt)
         after_word = tokenizer.kind == "word" and prompt and not prompt[-1].isspace()
         return Opening(tokenizer, [((), 0.0)], last=self.ids[-1:] if after_word else [])

@@ -93,7 +93,11 @@ class NeuralPredictor:
         state = tuple(torch.cat(parts, 1) for parts in zip(*(place.state for place in places), strict=True))
         with one_thread():
             features_BF, after = self._stepper.step(torch.tensor(tokens, device=self._model.device), state)
-        return [NeuralPlace(tuple(part[:, row : row + 1] for part in after), features_BF[row]) for row in range(len(places))]
+        # Each its own memory: a place that is kept holds no others.
+        return [
+            NeuralPlace(tuple(part[:, row : row + 1].clone() for part in after), features_BF[row].clone())
+            for row in range(len(places))
+        ]
 
     @torch.inference_mode()
     def distributions(self, places: Sequence[NeuralPlace]) -> NDArray[np.float64]:

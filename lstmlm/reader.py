@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.covers import Cover, Way, cover
+from lstmlm.durations import Stop, never
 from lstmlm.lookahead import Lookahead, Node
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel, Predictor, open_predictor
@@ -26,6 +27,8 @@ _READ_AT_ONCE = 128
 """Tokens of a long text between two places that are kept: reading them again takes 25 ms (2 x 512, one thread)."""
 _FEW = 8
 """Tokens that are read one by one, keeping each place: for a few, the kernel for whole windows is no faster."""
+_CUT_AT_ONCE = 2_000
+"""Characters that are cut into tokens together, and again when one of them changes."""
 _COVERS = 64
 """Spellings of an unfinished word that are kept in view."""
 _MOST_COVERING = 600
@@ -71,11 +74,15 @@ class Reader:
         while self._cuts[-1][0] and not (self._cuts[-1][0] <= same and self._is_cut(text, self._cuts[-1][0])):
             self._cuts.pop()
         characters, tokens = self._cuts[-1]
-        rest = self.tokenizer.encode(text[characters:])
+        rest: list[int] = []
+        while characters < len(text):
+            places = range(min(characters + _CUT_AT_ONCE, len(text)), len(text) + 1)
+            end = next(place for place in places if self._is_cut(text, place))
+            rest += self.tokenizer.encode(text[characters:end])
+            self._cuts.append((end, tokens + len(rest)))
+            characters = end
         self._read(tokens + _common(self.ids[tokens:], rest), [*self.ids[:tokens], *rest])
         self._text = text
-        if len(text) > characters:
-            self._cuts.append((len(text), len(self.ids)))
 
     def step(self, token: int) -> None:
         """Go on by one token."""
@@ -91,7 +98,7 @@ class Reader:
         """The logarithm of p(next token), float32 [V]: of all logits with this softmax, those that every model has."""
         return torch.from_numpy(np.log(np.maximum(self.probabilities(), np.finfo(np.float64).tiny))).float()
 
-    def cover(self, pending: bytes, tolerance: float = 1e-6) -> Cover:
+    def cover(self, pending: bytes, tolerance: float = 1e-6, stop: Stop = never) -> Cover:
         """The ways to spell `pending`, and perhaps more, from here on; see `covers.cover`."""
         found = cover(
             self.lookahead,
@@ -100,12 +107,12 @@ class Reader:
             pending,
             tolerance=tolerance,
             at_most=_COVERS,
-            late=lambda nodes: nodes > _MOST_COVERING,
+            late=lambda nodes: nodes > _MOST_COVERING or stop(),
         )
         self.keep_lookahead()
         return found
 
-    def covers(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
+    def spellings(self, pending: bytes) -> list[tuple[tuple[int, ...], float]]:
         """The likeliest ways to spell `pending`, and perhaps more, from here on: tokens, and ln p(tokens | text so far).
 
         The probabilities are those of whole spellings: a token that fits but is never written so gets next to nothing.
@@ -118,11 +125,11 @@ class Reader:
         found = sorted(found, key=lambda spelled: -spelled[1])[:_COVERS]
         return [(tuple(self.spelling.tokens_S[list(path)].tolist()), logprob) for path, logprob in found]
 
-    def next_characters(self, text: str) -> list[tuple[str, float]]:
+    def next_characters(self, text: str, stop: Stop = never) -> list[tuple[str, float]]:
         """The characters that may come after `text`, and p of each, the likeliest first, by the likeliest spellings."""
         cut, strings = self.spelling.cut(text), self.spelling.strings
         self.read_text(cut.context)
-        found = self.cover(cut.pending, tolerance=0.01)
+        found = self.cover(cut.pending, tolerance=0.01, stop=stop)
         mass_by_character: defaultdict[str, float] = defaultdict(float)
         whole: list[tuple[float, Node, int]] = []
         """Spellings of just what was typed."""
@@ -156,10 +163,12 @@ class Reader:
         self._looked_ahead[id(node)] = node
         self._looked_ahead.move_to_end(id(node))
         most = _NUMBERS_LOOKED_AHEAD // len(self.spelling.tokens_S)
-        if self.lookahead.kept > most:
+        if self.lookahead.kept > most or len(self._looked_ahead) > self.predictor.kept:
             text = {id(node) for _, node in self._nodes}
             self.lookahead.kept = self._count_kept()  # some went with the text they belonged to
-            while len(self._looked_ahead) > 1 and self.lookahead.kept > most:
+            while len(self._looked_ahead) > 1 and (
+                self.lookahead.kept > most or len(self._looked_ahead) > self.predictor.kept // 2
+            ):
                 _, oldest = self._looked_ahead.popitem(last=False)
                 self.lookahead.kept -= _forget(oldest, text)
 
@@ -178,8 +187,8 @@ class Reader:
         """Whether no token of `text` can cross this place."""
         if place == len(text):
             return True
-        kind = self.tokenizer.kind
-        return kind in ("char", "byte") or text[place - 1] == "\n" or text[place].isspace()
+        by_character = self.tokenizer.kind in ("char", "byte") and self.tokenizer.config.normalization == "none"
+        return by_character or text[place - 1] == "\n" or text[place].isspace()
 
     def _read(self, common: int, ids: Sequence[int]) -> None:
         """Make the text `ids`, which begins with the same `common` tokens as the text so far."""
@@ -208,9 +217,12 @@ class Reader:
         place = self.spelling.place(token)
         if place is None:
             return Node(self.predictor.ahead([node.place], [token])[0])
-        if place not in node.children:  # kept there: a text that goes back, and on again, finds what was looked ahead at
-            node.children[place] = Node(self.predictor.ahead([node.place], [token])[0])
-        return node.children[place]
+        if place in node.children:
+            return node.children[place]
+        reached = Node(self.predictor.ahead([node.place], [token])[0])
+        if node.row_S is not None:  # a text that goes back there, and on again, finds what it looked ahead at
+            node.children[place] = reached
+        return reached
 
 
 def _common(old: Sequence[object], new: Sequence[object]) -> int:
@@ -223,7 +235,10 @@ def _common(old: Sequence[object], new: Sequence[object]) -> int:
 
 def _forget(node: Node, text: Collection[int]) -> int:
     """Drop what was computed at and below a node, up to the next nodes of the text; how many distributions that was."""
-    dropped = sum(_forget(child, text) for child in node.children.values() if id(child) not in text)
-    dropped += node.row_S is not None
-    node.children, node.row_S, node.ways = {}, None, None
+    dropped, waiting = 0, [node]
+    while waiting:
+        node = waiting.pop()
+        dropped += node.row_S is not None
+        waiting += [child for child in node.children.values() if id(child) not in text]
+        node.children, node.row_S, node.ways = {}, None, None
     return dropped

@@ -100,6 +100,12 @@ class Spelling:
                 place += 1
         return found
 
+    def usual(self, text: bytes) -> list[int]:
+        """The tokens with which the tokenizer itself writes a text; none where it cannot."""
+        places = [self.place(token) for token in self.tokenizer.encode(text.decode())] if text else []
+        found = [place for place in places if place is not None and place < len(self.strings)]
+        return found if b"".join(self.strings[place] for place in found) == text else []
+
     def undecided(self, rest: bytes) -> list[int]:
         """The tokens after which a word may still go on with just `rest`: they spell a part of it, or all of it and then
         nothing that makes a word longer.
@@ -149,7 +155,7 @@ class Spelling:
         word = _word_at_end(typed)
         if self.tokenizer.kind != "bpe":  # there is one way to spell it
             return Typed(text, b"", typed, word, word)
-        attached = start > 0 and text[start - 1] == " "
+        attached = start > 0 and self.tokenizer.normalize(text[start - 1]) == " "
         cut = start - 1 if attached else start
         return Typed(text[:cut], self.tokenizer.normalize(text[cut:]).encode(), typed, word, "")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmlm.config import BOUNDARIES, UNITS
+from lstmlm.corpus import Piece
 from lstmlm.corpus.reading import into_documents, split_lines
-from lstmlm.errors import UsageError
+from lstmlm.errors import DivergedError, UsageError
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel, Predictor
 from lstmlm.reader import Reader
@@ -86,12 +87,25 @@ def surprisals(model: Model, text: str, per: str = "token", *, boundary: str = "
             raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
     reader = model if isinstance(model, Reader) else Reader(model)
     tokenizer, loaded = reader.tokenizer, reader.predictor.loaded
-    tokens = list(_tokens(tokenizer, text, loaded.documents))
+    pieces = list(into_documents([text] if text else [], loaded.documents))
+    tokens = list(_tokens(tokenizer, pieces))
     ids = [token.id for token in tokens]
     if boundary == "trailing" and tokenizer.kind != "word":
         nats_N = _with_word_ends(reader, ids, [text[token.last : token.last + 1].strip() != "" for token in tokens])
     else:
         nats_N = _nats(reader, ids)
+    return _taken_apart(tokenizer, tokens, text, nats_N, per)
+
+
+def taken_apart(tokenizer: Tokenizer, pieces: Sequence[Piece], nats_N: NDArray[np.float64], per: str) -> list[Surprisal]:
+    """`surprisals` of a text, as documents, whose tokens are scored already (those of more text may follow in `nats_N`)."""
+    text = "".join(piece.text + piece.separator for piece in pieces)
+    return _taken_apart(tokenizer, list(_tokens(tokenizer, pieces)), text, nats_N, per)
+
+
+def _taken_apart(
+    tokenizer: Tokenizer, tokens: Sequence[_Token], text: str, nats_N: NDArray[np.float64], per: str
+) -> list[Surprisal]:
     return [
         Surprisal(
             text[start:end],
@@ -99,7 +113,7 @@ def surprisals(model: Model, text: str, per: str = "token", *, boundary: str = "
             end,
             nats=math.fsum(nats_N[places]),
             tokens=len(places),
-            unknown=any(ids[place] == tokenizer.unk for place in places),
+            unknown=any(tokens[place].id == tokenizer.unk for place in places),
         )
         for (start, end), places in _units(tokens, text, per)
     ]
@@ -110,7 +124,7 @@ def _nats(reader: Reader, ids: Sequence[int]) -> NDArray[np.float64]:
     loaded = reader.predictor.loaded
     if reader.predictor.learns:
         rows = zip(_stepped(reader, ids), ids, strict=True)
-        return np.array([-math.log(probabilities_V[token]) for probabilities_V, token in rows])
+        return np.array([_surprisal(probabilities_V[token], place) for place, (probabilities_V, token) in enumerate(rows)])
     ids_N = np.array(ids, id_type(loaded.tokenizer.vocabulary_size))
     if isinstance(loaded, LoadedNGram):
         return loaded.model.score(ids_N)
@@ -125,12 +139,18 @@ def _with_word_ends(reader: Reader, ids: Sequence[int], in_word_N: Sequence[bool
     ends_word_V[tokenizer.eos] = True
     nats_N = np.empty(len(ids))
     for place, probabilities_V in enumerate(_stepped(reader, ids)):
-        nats_N[place] = -math.log(probabilities_V[ids[place]])
+        nats_N[place] = _surprisal(probabilities_V[ids[place]], place)
         if place and in_word_N[place - 1] and ends_word_V[ids[place]]:
-            end = -math.log(probabilities_V[ends_word_V].sum())
+            end = _surprisal(probabilities_V[ends_word_V].sum(), place)
             nats_N[place - 1] += end
             nats_N[place] = max(0.0, nats_N[place] - end)  # below 0 by rounding alone
     return nats_N
+
+
+def _surprisal(probability: float, place: int) -> float:
+    if not probability > 0:  # below the least float, or nan
+        raise DivergedError(f"token {place:,} of the text has no finite surprisal: its probability is {probability}")
+    return -math.log(probability)
 
 
 def _stepped(reader: Reader, ids: Sequence[int]) -> Iterator[NDArray[np.float64]]:
@@ -142,11 +162,12 @@ def _stepped(reader: Reader, ids: Sequence[int]) -> Iterator[NDArray[np.float64]
         place = predictor.read(place, [token]) if predictor.learns else predictor.ahead([place], [token])[0]
 
 
-def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]:
+def _tokens(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> Iterator[_Token]:
     """The tokens of a text as `Tokenizer.encode_documents` gives them, and where they stand."""
     begin = 0
     line = (0, 0)
-    for piece in into_documents([text] if text else [], documents):
+    is_open = False
+    for piece in pieces:
         encoded = tokenizer.encode_with_offsets(piece.text)
         for content, (ids, offsets) in zip(split_lines(piece.text), encoded, strict=True):
             line = (begin, begin + len(content.removesuffix("\n")))
@@ -154,8 +175,11 @@ def _tokens(tokenizer: Tokenizer, text: str, documents: str) -> Iterator[_Token]
             for token, (start, end), (_, touched) in zip(ids, spans, offsets, strict=True):
                 yield _Token(token, (begin + start, begin + end), begin + touched - 1, line)
             begin += len(content)
-        if piece.ends_document and (tokenizer.kind != "word" or not text[:begin].endswith("\n")):
-            yield _Token(tokenizer.eos, (begin, begin), -1, line)
+            is_open = not content.endswith("\n")
+        if piece.ends_document:
+            if is_open or tokenizer.kind != "word":
+                yield _Token(tokenizer.eos, (begin, begin), -1, line)
+            is_open = False
         begin += len(piece.separator)
 
 

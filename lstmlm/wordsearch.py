@@ -152,8 +152,11 @@ class WordSearch:
         return Found(best, min(1.0, unknown))
 
     def _late(self, nodes: int) -> bool:
-        self._cut_short = self._cut_short or nodes > _MOST_NODES or (self._stop is not None and self._stop())
+        self._cut_short = self._stopped() or nodes > _MOST_NODES
         return self._cut_short
+
+    def _stopped(self) -> bool:
+        return self._stop is not None and self._stop()
 
     def _kth(self, k: int) -> float:
         return heapq.nlargest(k, self._found.values())[-1] if len(self._found) >= k else 0.0
@@ -172,7 +175,7 @@ class WordSearch:
             self._pending,
             tolerance=self._tolerance / 8,
             at_most=self._at_most,
-            late=self._late,
+            late=lambda nodes: nodes > _MOST_NODES or self._stopped(),
         )
         self._uncovered = found.missed
         for way in found.ways:

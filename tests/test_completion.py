@@ -21,6 +21,7 @@ from lstmlm import wordsearch
 from lstmlm.adaptation import save_adaptation
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.completion import Completion, complete
+from lstmlm.config import SamplingConfig
 from lstmlm.errors import DataError, UsageError
 from lstmlm.generation import Session
 from lstmlm.predictor import open_predictor
@@ -419,3 +420,25 @@ def test_lower_case_is_offered_for_what_was_typed_in_capitals(tmp_path: Path) ->
     assert result.typed == "TH"
     assert {c.word for c in result.candidates} == {"the", "then", "them"}
     assert {c.replace for c in result.candidates} == {2}
+
+
+@pytest.mark.parametrize(
+    "word", ["thecatsatonthemat" * 4, "the-cat-sat-on-the-mat-and-the-dog", "https://the.cat/sat/on/the/mat"]
+)
+def test_a_long_word_that_can_be_spelled_in_many_ways_has_an_answer(models: dict[str, LoadedModel], word: str) -> None:
+    session = Session(models["bpe"])
+    for length in (20, 30, len(word)):
+        assert session.sample("the " + word[:length], SamplingConfig(), max_tokens=2, seed=1).tokens
+        assert session.spellings(b" " + word[:length].encode())
+
+
+def test_bans_and_spaces_are_read_as_the_vocabulary_has_them(tmp_path: Path) -> None:
+    vocabulary = building.tokenizer("word", "the cat sat\n" * 3, lowercase=True)
+    save_model(tmp_path / "words", building.model(vocabulary.vocabulary_size), vocabulary, documents="file")
+    offered = complete(load_model(tmp_path / "words"), "The TH", banned=["The"])
+    assert [candidate.word for candidate in offered.candidates] == []
+    vocabulary = building.tokenizer("bpe", building.text(), normalization="nfkc")
+    save_model(tmp_path / "pieces", building.model(vocabulary.vocabulary_size), vocabulary, documents="file")
+    loaded = load_model(tmp_path / "pieces")
+    wide, plain = (complete(loaded, text, 3, tolerance=0.05) for text in ("the\u00a0c", "the c"))
+    assert [c.word for c in wide.candidates] == [c.word for c in plain.candidates]

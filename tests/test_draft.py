@@ -130,3 +130,18 @@ def test_every_edit_arrives_and_all_of_it_can_be_undone(edits: list[tuple[str, i
         assert (draft.text, draft.cursor) == (text, place + len(inserted))
     while draft.text:
         draft.undo()
+
+
+def test_who_has_gone_elsewhere_stays_there_while_a_step_goes_on() -> None:
+    draft = Draft()
+    draft.put("AAABBB")
+    draft.move(3)
+    draft.put("", keys=0)
+    draft.extend(" x")
+    assert (draft.text, draft.cursor) == ("AAA xBBB", 5)
+    draft.move(8)
+    draft.extend(" yy")
+    assert (draft.text, draft.cursor) == ("AAA x yyBBB", 11)
+    draft.move(1)
+    draft.extend("!")
+    assert (draft.text, draft.cursor) == ("AAA x yy!BBB", 1)

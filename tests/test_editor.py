@@ -19,7 +19,8 @@ from lstmlm.repl.document import row_starts
 from lstmlm.repl.drawing import candidate_bar, harmless, styled
 from lstmlm.repl.editor import Editor
 from lstmlm.repl.screen import status
-from lstmlm.repl.suggestions import Offering, Suggestion
+from lstmlm.repl.suggestions import Ghost, Offering, Suggestion
+from lstmlm.surprisal import Surprisal
 
 TAB, SHIFT_TAB, ENTER, BACKSPACE, ESCAPE = "\t", "\x1b[Z", "\r", "\x7f", "\x1b"
 CTRL_C, CTRL_D, CTRL_E, CTRL_G, CTRL_Q, UNDO = "\x03", "\x04", "\x05", "\x07", "\x11", "\x1f"
@@ -361,3 +362,103 @@ def test_nothing_in_a_text_acts_on_the_terminal() -> None:
 def test_styles_are_cut_where_they_overlap() -> None:
     spans = [(2, 4, "a"), (3, 6, "b"), (8, 9, "c")]
     assert styled("123456", 1, spans) == [("", "1"), ("a", "2"), ("a", "3"), ("b", "45"), ("", "6")]
+
+
+def test_what_is_pasted_of_a_ghost_leaves_the_rest_of_it() -> None:
+    ghost = Ghost(("cat", " sat", " on"), replace=1)
+    assert ghost.typed("at sat") == Ghost((" on",))
+    assert ghost.typed("at sa") == Ghost((" sat", " on"), 3)
+    assert ghost.typed("at") == Ghost((" sat", " on"))
+    assert ghost.typed("") == ghost
+    assert ghost.typed("at sat on") is None
+
+
+def test_a_paste_and_the_next_word_at_once_lose_nothing(play: Player) -> None:
+    play("the ", "the ", "cat sat on")
+    play("cat sat" + CTRL_RIGHT, "the cat sat on", " the cat sat")
+
+
+@pytest.mark.parametrize("key", [RIGHT, CTRL_RIGHT, CTRL_DOWN])
+def test_every_key_of_a_ghost_stops_the_writing(play: Player, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    play("the ", "the ", "cat sat on")
+    monkeypatch.setattr(play.editor.conversation, "continuation", lambda before, n=None: slowly("x" * 10_000))
+    play.send(CTRL_G)
+    play.until(lambda: "xx" in play.text)
+    play.editor.ghost = Ghost((" ghost",))
+    play.send(key)
+    play.until(lambda: not play.editor.writing)
+    length = len(play.text)
+    time.sleep(0.05)
+    assert len(play.text) == length
+
+
+def slowly(text: str) -> Iterator[str]:
+    for character in text:
+        time.sleep(0.002)
+        yield character
+
+
+def test_the_failure_of_an_old_question_does_not_hide_the_new_one(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation, answers = play.editor.conversation, threading.Event()
+    suggest_now = conversation.suggest
+
+    def fails_first(before: str, stop: Stop) -> Suggestion:
+        if before == "the ":
+            assert answers.wait(PATIENCE)
+            raise ZeroDivisionError
+        return suggest_now(before, stop)
+
+    play("the", "the")
+    monkeypatch.setattr(conversation, "suggest", fails_first)
+    play.send(" ")
+    play.until(lambda: play.text == "the ")
+    play.send("c")
+    play.until(lambda: play.text == "the c")
+    answers.set()
+    play("", "the c", "at sat on")
+    assert play.editor.message == ""
+
+
+def test_alt_and_a_digit_begin_no_argument_of_emacs(play: Player) -> None:
+    play("a" + ESCAPE + "0bc" + ESCAPE + "-de", "abcde")
+
+
+def test_statistics_count_the_first_words_and_the_time_until_they_were_there(
+    play: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = play.editor.conversation
+    suggest_now, parts = conversation.suggest, []
+
+    def empty_first(before: str, stop: Stop) -> Suggestion:
+        parts.append(before)
+        whole = suggest_now(before, never)
+        if parts.count(before) > 1:
+            return whole
+        time.sleep(0.02)
+        return replace(whole, completion=replace(whole.completion, candidates=[]), ghost=None, finished=False)
+
+    play("the", "the")
+    offered = conversation.statistics.offered
+    monkeypatch.setattr(conversation, "suggest", empty_first)
+    play(" ", "the ", "cat sat on")
+    assert conversation.statistics.offered == offered + 1
+    assert play.editor.asking.milliseconds >= 20
+
+
+def test_colours_that_were_switched_off_stay_off(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation, scored = play.editor.conversation, threading.Event()
+    surprisals_now = conversation.surprisals
+
+    def late() -> list[Surprisal]:
+        assert scored.wait(PATIENCE)
+        return surprisals_now()
+
+    play("the cat", "the cat")
+    monkeypatch.setattr(conversation, "surprisals", late)
+    play.send(F2)
+    play.until(lambda: play.editor.coloured)
+    play.send(F2)
+    play.until(lambda: not play.editor.coloured)
+    scored.set()
+    play.until(lambda: not play.editor._colouring)
+    assert play.editor.spans == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_a_terminal_that_cannot_draw_is_answered_in_lines(model: Path) -> None:
     terminal.type("the " + ENTER, "1 cat 50%  2 can 40%  3 dog 10%  other 0%")
     terminal.type("/quit" + ENTER)
     terminal.leave("")
+
+
+def test_a_signal_ends_it_and_the_text_is_printed(terminal: Terminal) -> None:
+    terminal.type("the c", "the cat sat on")
+    terminal.child.kill(signal.SIGTERM)
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert (terminal.child.exitstatus, terminal.child.signalstatus) == (143, None)
+    printed = terminal.child.before.rpartition("\x1b[?1049l")[2]
+    assert "the c\r\n" in printed
+    assert "stopped by SIGTERM" in printed
+
+
+def test_on_a_terminal_that_cannot_draw_the_text_is_printed_when_one_leaves(model: Path) -> None:
+    terminal = Terminal(model, TERM="dumb")
+    terminal.type("the\r", "the|")
+    terminal.child.send(CTRL_D)
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 0
+    assert terminal.child.before.endswith("the\r\n")

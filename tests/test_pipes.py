@@ -100,3 +100,10 @@ def test_a_reader_that_went_away_ends_it_quietly(bpe_model: LoadedModel, command
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait(60) == 141
+
+
+def test_lines_are_those_of_the_text_policy(bpe_model: LoadedModel) -> None:
+    """No byte order mark, and a lone carriage return ends a line."""
+    ask = [sys.executable, "-m", "lstmlm", "complete", str(bpe_model.path), "--format", "jsonl"]
+    found = subprocess.run(ask, input=b"\xef\xbb\xbfthe \na cat\rthe\r\n", capture_output=True, check=True, timeout=60)
+    assert [json.loads(line)["text"] for line in found.stdout.splitlines()] == ["the ", "a cat", "the"]

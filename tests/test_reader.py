@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from lstmlm import reader as reading
 from lstmlm.adaptation import save_adaptation
-from lstmlm.checkpoint import LoadedModel
+from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.completion import complete
+from lstmlm.config import SamplingConfig
 from lstmlm.errors import UsageError
-from lstmlm.lookahead import Ways
+from lstmlm.generation import Session
+from lstmlm.lookahead import Node, Ways
 from lstmlm.ngram import load_ngram, save_ngram
 from lstmlm.predictor import AdaptedPredictor, live_predictor, load_any, open_predictor
 from lstmlm.reader import Reader
@@ -157,3 +160,62 @@ def test_the_likeliest_come_first_and_each_once_whoever_else_asks(earlier: int) 
         assert begun + [place for place, _ in first] == [place for place, _ in every]
         assert sorted(place for place, _ in every) == list(range(len(shares)))
         assert [share for _, share in every] == sorted(shares, reverse=True)
+
+
+def live_nodes() -> int:
+    gc.collect()
+    return sum(type(thing) is Node for thing in gc.get_objects())
+
+
+def test_what_was_generated_is_not_kept_beyond_its_text(models: dict[str, LoadedModel]) -> None:
+    session = Session(models["bpe"])
+    counts = []
+    for _ in range(4):
+        session.sample("the cat ", SamplingConfig(), max_tokens=40)
+        counts.append(live_nodes())
+    assert counts[-1] < counts[0] + 40
+
+
+def test_a_long_text_that_was_left_is_forgotten(models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_NUMBERS_LOOKED_AHEAD", 1)
+    reader = Reader(models["word"])
+    for length in range(1, 1_500):  # a chain of places that were looked ahead at, longer than any recursion
+        reader.read([5] * length)
+        reader.lookahead.row(reader.node)
+    complete(reader, "the cat")
+    complete(reader, "a dog ")
+    assert reader.lookahead.kept <= 2
+
+
+@pytest.mark.parametrize("parts", [("dynamic",), ("cache",)], ids="+".join)
+def test_places_with_weights_of_their_own_are_few(models: dict[str, LoadedModel], parts: tuple[str, ...]) -> None:
+    predictor = open_predictor(models["word"], parts)
+    predictor.kept = 8
+    reader = Reader(predictor)
+    for length in range(1, 40):
+        complete(reader, "the cat sat on the mat . " * length, 2)
+    assert len(reader._looked_ahead) <= 8
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_mark_that_is_typed_after_its_letter_is_read_with_it(tmp_path: Path, kind: str) -> None:
+    vocabulary = building.tokenizer(kind, "the caf\u00e9 a\u0301\n", normalization="nfc")
+    save_model(tmp_path / "model", building.model(vocabulary.vocabulary_size), vocabulary, documents="file")
+    reader = Reader(load_model(tmp_path / "model"))
+    for text in ("the cafe", "the cafe\u0301", "the a", "the a\u0301 e", "the a"):
+        reader.read_text(text)
+        assert reader.ids == vocabulary.encode(text)
+
+
+def test_deleting_the_end_of_a_long_text_cuts_little_of_it_again(
+    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, text = Reader(models["bpe"]), "the cat sat on the mat . " * 400
+    reader.read_text(text)
+    cut: list[int] = []
+    encode = reader.tokenizer.encode
+    monkeypatch.setattr(reader.tokenizer, "encode", lambda part: cut.append(len(part)) or encode(part))
+    for end in range(len(text) - 1, len(text) - 60, -1):
+        reader.read_text(text[:end])
+        assert reader.ids == encode(text[:end])
+    assert max(cut) < 2_100

@@ -64,7 +64,7 @@ def brute_force(model: LoadedModel, context: str, pending: bytes) -> list[Cover]
 def test_covers_are_those_of_brute_force(small: LoadedModel, context: str, pending: str) -> None:
     session = Session(small)
     session.read_text(context)
-    found, expected = session.covers(pending.encode()), brute_force(small, context, pending.encode())
+    found, expected = session.spellings(pending.encode()), brute_force(small, context, pending.encode())
     assert len(expected) < 64  # fewer than are kept in view
     assert {path for path, _ in found} == {path for path, _ in expected}
     assert len(found) == len(expected)
@@ -78,7 +78,7 @@ def test_of_many_covers_the_likeliest_is_among_those_kept(bpe_model: LoadedModel
     session = Session(bpe_model)
     session.read_text("the")
     for pending in (b" ", b" th", b" the"):
-        found, expected = session.covers(pending), dict(brute_force(bpe_model, "the", pending))
+        found, expected = session.spellings(pending), dict(brute_force(bpe_model, "the", pending))
         assert found[0][0] == max(expected, key=lambda path: expected[path])
         assert [mass for _, mass in found] == pytest.approx([expected[path] for path, _ in found], abs=1e-5)
         assert [mass for _, mass in found] == sorted((mass for _, mass in found), reverse=True)

@@ -14,13 +14,14 @@ from typing import Any
 import building
 import numpy as np
 import pytest
+import torch
 
-from lstmlm.checkpoint import LoadedModel
+from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
 from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
-from lstmlm.errors import DataError, UsageError
+from lstmlm.errors import DataError, DivergedError, UsageError
 from lstmlm.evaluation import evaluate
 from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram, train_ngram
@@ -351,3 +352,18 @@ def test_what_cannot_be_scored(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(message)
+
+
+@pytest.mark.parametrize("boundary", ["leading", "trailing"])
+def test_what_is_next_to_impossible_has_a_surprisal_or_says_why_not(tmp_path: Path, boundary: str) -> None:
+    vocabulary = building.tokenizer("bpe")
+    model = building.model(vocabulary.vocabulary_size)
+    with torch.no_grad():
+        model.output.bias[vocabulary.encode("a")[0]] += 1_000.0
+    save_model(tmp_path / "model", model, vocabulary, documents="file")
+    loaded = load_model(tmp_path / "model")
+    if boundary == "leading":
+        assert surprisals(loaded, "b", boundary=boundary)[0].nats > 900
+    else:
+        with pytest.raises(DivergedError, match="token 0 of the text has no finite surprisal"):
+            surprisals(loaded, "b", boundary=boundary)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lstmlm.cli.console import data_console, token_progress, write
+from lstmlm.cli.console import data_console, run_paths, token_progress, write
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def compare_command(
         check_output(path)
     set_threads(threads)
     keep_freed_memory()
-    chosen = [[load_any(path) for path in _runs(argument)] for argument in models]
+    chosen = [[load_any(path) for path in run_paths(argument)] for argument in models]
     config = _reading([loaded for runs in chosen for loaded in runs], documents)
     corpus = open_texts([text], updated(config, encoding_errors=encoding_errors, text_field=text_field), split)
     with token_progress("scoring") as progress:
@@ -75,11 +74,6 @@ def compare_command(
     if json_path is not None:
         write_output(Path(json_path), data)
     data_console().print(comparison_report(found))
-
-
-def _runs(argument: str) -> list[str]:
-    """The runs that a MODEL names: itself, where there is a directory of that name with all its commas."""
-    return [argument] if os.path.exists(argument) else argument.split(",")
 
 
 def _reading(loaded: Sequence[AnyModel], documents: str | None) -> CorpusConfig:

@@ -40,8 +40,10 @@ def complete_command(model: str, text: str | None, k: int, style: str, parts: tu
     from lstmlm.completion import complete
     from lstmlm.generation import Session
     from lstmlm.predictor import load_any, open_predictor
+    from lstmlm.runtime import keep_what_is_loaded
 
     session = Session(open_predictor(load_any(model), parts))
+    keep_what_is_loaded()
     if text is not None:
         write(safe(_formatted(complete(session, text, k), style)))
         return

@@ -113,6 +113,11 @@ class ProgressBar:
             self._progress.stop()
 
 
+def run_paths(argument: str) -> list[str]:
+    """The runs that a MODEL names, joined by commas: itself, where there is a directory of that name with all of them."""
+    return [argument] if os.path.exists(argument) else argument.split(",")
+
+
 def stdin_lines() -> Iterator[str]:
     """Lines of stdin without their line ends, strictly UTF-8.
 
@@ -125,7 +130,9 @@ def stdin_lines() -> Iterator[str]:
         return
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            yield line.decode().rstrip("\r\n")
+            text = line.decode()
+            text = text.removeprefix("\ufeff") if number == 1 else text
+            yield from text.removesuffix("\n").removesuffix("\r").split("\r")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"line {number} of stdin is not UTF-8: byte 0x{line[error.start]:02x} at {error.start}"

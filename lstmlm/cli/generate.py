@@ -29,15 +29,14 @@ from lstmlm.config import BeamConfig, SamplingConfig
 @click.option(
     "--length-penalty",
     type=float,
-    show_default=str(BeamConfig.length_penalty),
-    help="The power of the length by which ln p of a text found by --beams is divided.",
+    help="The power of the length by which ln p of a text found by --beams is divided.  "
+    f"[default: {BeamConfig.length_penalty}]",
 )
 @click.option(
     "--format",
     "style",
     type=click.Choice(["text", "json", "jsonl"]),
-    show_default="text, for - jsonl",
-    help="json: readable.",
+    help="json: readable.  [default: text, for - jsonl]",
 )
 @memory_options
 @click.option("--logprobs", type=int, default=0, show_default=True, help="In JSON, the K likeliest in place of each token.")

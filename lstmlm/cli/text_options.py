@@ -19,7 +19,7 @@ def choice(values: tuple[str, ...]) -> click.Choice[str]:
 
 def option(*names: str, default: object, help: str, **more: Any) -> Callable[[_Command], _Command]:
     """An option that is None unless given, so that `--resume` can tell; its default is shown all the same."""
-    return click.option(*names, default=None, show_default=str(default), help=help, **more)
+    return click.option(*names, default=None, help=f"{help}  [default: {default}]", **more)
 
 
 def text_options(command: _Command) -> _Command:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lstmlm.config import CorpusConfig, from_mapping
 from lstmlm.corpus import Corpus, open_corpus
-from lstmlm.errors import ArtefactError, DataError, UsageError
+from lstmlm.errors import ArtefactError, LstmlmError, UsageError
 from lstmlm.predictor import AnyModel
 from lstmlm.token_store import Ids, open_store, read_segments
 
@@ -48,27 +48,26 @@ def held_out(loaded: AnyModel) -> tuple[Corpus, str, str | None]:
     return corpus, split, trained_sha256(loaded, split)
 
 
-def training_segments(loaded: AnyModel) -> list[Ids]:
-    """The training text in the model's tokens, file by file: from beside the model, or read again.
+def segments_of(loaded: AnyModel, split: str, *, stored: bool = False) -> list[Ids] | None:
+    """The text of a split of the model's training, in its tokens, file by file; `None` where that cannot be had any more.
 
-    Raises:
-        UsageError: the model does not know what it was trained on, or that does not exist any more.
-        DataError: it cannot be read, or has changed.
+    From beside the model, or read again, unless only what is `stored` will do; a text that has changed is another text.
     """
     try:
-        store = open_store(loaded.path.resolve().parent / "tokens" / "train")
+        store = open_store(loaded.path.resolve().parent / "tokens" / split)
         if store.tokenizer_fingerprint == loaded.tokenizer.fingerprint:
             return store.files
     except (ArtefactError, OSError):
         pass
     about = trained_on(loaded)
-    if about is None:
-        raise UsageError(f"{loaded.path} does not know what it was trained on; leave its training text out of the report")
-    corpus = open_corpus(*about)
-    segments, counts = read_segments(loaded.tokenizer, corpus.files("train"))
-    if trained_sha256(loaded, "train") not in (None, counts.sha256):
-        raise DataError(f"the train text of {corpus.name} has changed since this model was trained")
-    return segments
+    if stored or about is None:
+        return None
+    try:
+        corpus = open_corpus(*about)
+        segments, counts = read_segments(loaded.tokenizer, corpus.files(split))
+    except (LstmlmError, OSError):
+        return None
+    return segments if trained_sha256(loaded, split) in (None, counts.sha256) else None
 
 
 def count_symbols(segments: list[Ids], vocabulary_size: int) -> NDArray[np.int64]:

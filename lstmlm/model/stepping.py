@@ -10,8 +10,8 @@ one thread of a 2-core machine, two layers of 512, 8,000 symbols (`benchmarks/RE
     output, plain product              1.4    2.7    3.9
     output, laid out once              0.3    0.9    1.6
 
-The layout is a second copy of the weights in memory. Anything but an LSTM with a full softmax in float32 on a CPU takes the
-model's own way.
+The layout is a second copy of the weights in memory. What is not on a CPU and in float32, layers that are no
+LSTM's and an adaptive softmax take the model's own way.
 
 B rows, L layers, E embedding, H hidden, G gates x H, F features, V vocabulary, I and O: in and out of a product
 """

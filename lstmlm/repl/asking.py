@@ -7,6 +7,7 @@ likeliest next questions are found, until there is a new one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillBusyError
@@ -19,8 +20,8 @@ from lstmlm.durations import after, either
 from lstmlm.repl.conversation import Conversation
 from lstmlm.repl.suggestions import Suggestion
 
-_AT_ONCE = 0.006
-"""Seconds after which the best words so far are shown."""
+_AT_ONCE, _LEAST = 0.005, 0.002
+"""Seconds after a key when the best words so far are shown, and what is left for them if other work ends late."""
 _SOON, _TRIES = 0.1, 20
 """Seconds between better ones, and how often, until they are left as they are."""
 _AHEAD = 1.0
@@ -51,6 +52,9 @@ class Asking:
         """Other work for the model that is not done."""
         self.suggestion: Suggestion | None = None
         """The last one that was current when it arrived."""
+        self.milliseconds = 0.0
+        """From the last question that was answered with words to those."""
+        self._offered, self._asked_at = 0, 0.0
 
     @property
     def settled(self) -> bool:
@@ -60,6 +64,7 @@ class Asking:
     def ask(self) -> None:
         """The text, or what is wanted, is another."""
         self._asked += 1
+        self._asked_at = time.perf_counter()
         self._paused = False
         if not self._busy:
             self._busy = True
@@ -99,32 +104,36 @@ class Asking:
         return await asyncio.get_running_loop().run_in_executor(self._model, function, *arguments)
 
     async def _answer(self) -> None:
-        try:
-            while not self._paused and not self.settled:
-                question, before = self._asked, self._conversation.draft.before
-                is_old = partial(self._is_old, question)
-                for seconds in (_AT_ONCE, *[_SOON] * _TRIES):
-                    found = await self._run(self._conversation.suggest, before, either(is_old, after(seconds)))
-                    if is_old():
-                        break
-                    self._take(question, found)
-                    if found.finished:
-                        break
-                else:
-                    self._answered = question
-                enough = either(is_old, after(_AHEAD), lambda: self._waiting > 0)
-                await self._run(self._conversation.look_ahead, before, enough)
-        except Exception as error:  # whatever it is, the text must stay in reach
-            self._failed(error)
-        finally:
-            self._busy = False
+        while not self._paused and not self.settled:
+            question = self._asked
+            try:
+                await self._answer_to(question, self._conversation.draft.before)
+            except Exception as error:  # whatever it is, the text must stay in reach
+                if not self._is_old(question):
+                    self._failed(error)
+        self._busy = False
+
+    async def _answer_to(self, question: int, before: str) -> None:
+        is_old = partial(self._is_old, question)
+        at_once = max(_LEAST, self._asked_at + _AT_ONCE - time.perf_counter())
+        for seconds in (at_once, *[_SOON] * _TRIES):
+            found = await self._run(self._conversation.suggest, before, either(is_old, after(seconds)))
+            if is_old():
+                return
+            self._take(question, found)
+            if found.finished:
+                break
+        self._answered = question
+        enough = either(is_old, after(_AHEAD), lambda: self._waiting > 0)
+        await self._run(self._conversation.look_ahead, before, enough)
 
     def _is_old(self, question: int) -> bool:
         return question != self._asked
 
     def _take(self, question: int, suggestion: Suggestion) -> None:
-        if question != self._shown:
-            self._conversation.offered(suggestion)
+        if suggestion.completion.candidates and question != self._offered:
+            self._offered, self.milliseconds = question, 1e3 * (time.perf_counter() - self._asked_at)
+            self._conversation.offered(suggestion, self.milliseconds)
         self._shown, self.suggestion = question, suggestion
         if suggestion.finished:
             self._answered = question

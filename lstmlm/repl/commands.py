@@ -73,8 +73,8 @@ def _help(conversation: Conversation, argument: str) -> str:
 
 def _set(conversation: Conversation, argument: str) -> str:
     name, _, value = argument.partition(" ")
-    if name:
-        conversation.set(name, value.strip())
+    if value or name not in conversation.settings():
+        conversation.set(name, value.strip()) if name else None
     settings = conversation.settings()
     return "\n".join(f"{known:<20}  {_shown(settings[known])}" for known in ([name] if name else settings))
 
@@ -187,7 +187,7 @@ COMMANDS = {
         Command("/help", "", "this list", _help),
         Command("/gen", "[N]", "let the model write on, at most N tokens", _gen, slow=True),
         Command("/top", "[K]", "the K likeliest next words", _top, slow=True),
-        Command("/set", "[NAME VALUE]", "change a setting; alone, show them all", _set),
+        Command("/set", "[NAME [VALUE]]", "change a setting; without a value, show it; alone, show all", _set),
         Command("/watch", "[WORD...]", "show how likely these words are as you type", _watch),
         Command("/ban", "[WORD...]", "never offer these words; alone, list them", _ban),
         Command("/unban", "WORD...", "offer them again", _unban),

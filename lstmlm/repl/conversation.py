@@ -6,7 +6,6 @@ person types on: `suggest`, `continuation`, `listed`, `surprisals`, and all that
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from lstmlm.storage import storage_errors, write_atomic
 from lstmlm.surprisal import Surprisal, surprisals
 
 _MOST_CANDIDATES = 40
+_LONGEST_CACHE = 1_000_000
 _PATIENCE = 0.1
 """Seconds for a list, if nothing else is said."""
 _CLOSING = ".,;:!?)]}\u201d\u2019"
@@ -88,10 +88,9 @@ class Conversation:
 
     def suggest(self, before: str | None = None, stop: Stop | None = None) -> Suggestion:
         """What is offered after `before` (default: the text before the cursor), found before `stop` says so."""
-        began, text = time.perf_counter(), self.draft.before if before is None else before
+        text = self.draft.before if before is None else before
         suggestion, finished = self._anticipating().ask(text, stop or after(_PATIENCE))
-        completion = replace(suggestion.completion, ms=round(1e3 * (time.perf_counter() - began), 3))
-        return replace(suggestion, completion=completion, finished=finished)
+        return replace(suggestion, finished=finished)
 
     def look_ahead(self, before: str, stop: Stop) -> None:
         """Find what will be offered after the next key, while there is time."""
@@ -105,11 +104,11 @@ class Conversation:
             self._anticipated = now
         return self._anticipation
 
-    def offered(self, suggestion: Suggestion) -> None:
-        """The suggestion was shown to a person."""
+    def offered(self, suggestion: Suggestion, milliseconds: float) -> None:
+        """The suggestion was shown to a person, so long after it was asked for."""
         completion = suggestion.completion
         if completion.candidates:
-            self.statistics.offer(len(completion.text) - completion.candidates[0].replace, completion.ms)
+            self.statistics.offer(len(completion.text) - completion.candidates[0].replace, milliseconds)
 
     def take(self, suggestion: Suggestion, number: int) -> str:
         """Put candidate `number` (from 1) with a space after it in place of the unfinished word; returns the word."""
@@ -219,13 +218,13 @@ class Conversation:
 
     def remember(self, length: int) -> None:
         """Mix in what followed at similar places of the last `length` tokens, in memory alone; 0 ends it."""
-        if length < 0:
-            raise UsageError(f"the cache is {length} tokens long; expected 0 or more")
+        if not 0 <= length <= _LONGEST_CACHE:
+            raise UsageError(f"the cache is {length} tokens long; expected 0 to {_LONGEST_CACHE:,}")
         self._reopen(cache=length)
 
     def open(self, path: str) -> None:
         """Go on with another model."""
-        self._reopen(loaded=load_any(path))
+        self._reopen(loaded=load_any(_at_home(path)))
 
     def _reopen(self, **changes: Any) -> None:
         """Another session, or the old one if it cannot be opened."""
@@ -241,16 +240,25 @@ class Conversation:
         """Write the text to `file`, which must not exist, or be as this session saved it."""
         if not file.isprintable():
             raise UsageError("expected a file name without control characters")
-        path = Path(file).expanduser()
+        path = _at_home(file)
         with storage_errors(path):
             if path.is_dir():
                 raise UsageError(f"{file} is a folder; expected the name of a file")
-            if path.exists() and self._saved.get(path.absolute()) != path.read_bytes():
+            saved = self._saved.get(path.absolute())
+            if path.exists() and (saved is None or saved != path.read_bytes()):
                 raise UsageError(f"{file} exists and is kept as it is; choose another name, or move it away first")
         data = self.text.encode()
         write_atomic(path, data)
         self._saved[path.absolute()] = data
         return path
+
+
+def _at_home(file: str) -> Path:
+    """A path in which `~` is the person's folder."""
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{file} begins with the name of a user that there is not") from None
 
 
 def switch(name: str, value: str) -> bool:

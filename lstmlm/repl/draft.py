@@ -89,7 +89,7 @@ class Draft:
         step.inserted += piece
         cursor, end = self.cursor, step.at + len(step.inserted)
         self._apply(end - len(piece), "", piece)
-        self.cursor = end if cursor == end - len(piece) else cursor  # who has gone elsewhere stays there
+        self.cursor = cursor + len(piece) * (cursor >= end - len(piece))  # who has gone elsewhere stays there
 
     def replace(self, text: str) -> None:
         """Another text altogether, as one step."""

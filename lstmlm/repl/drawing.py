@@ -13,6 +13,7 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
 from lstmlm.repl.suggestions import Suggestion
+from lstmlm.report.formatting import JOINERS
 from lstmlm.surprisal import Surprisal
 
 Span = tuple[int, int, str]
@@ -108,6 +109,8 @@ def _visible(character: str) -> str:
         return " "
     if character < " ":
         return chr(0x2400 + ord(character))  # its picture
+    if character in JOINERS:
+        return character
     return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
 
 

@@ -7,6 +7,8 @@ next answer is there.
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +18,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from lstmlm.errors import LstmlmError
+from lstmlm.errors import LstmlmError, StoppedError
+from lstmlm.predictor import AnyModel
 from lstmlm.repl.asking import Asking
 from lstmlm.repl.commands import COMMANDS, completions, execute, parsed, tokens
 from lstmlm.repl.conversation import Conversation
@@ -28,6 +31,7 @@ from lstmlm.repl.suggestions import Ghost, Suggestion
 
 _ESCAPE = 0.05
 """Seconds after which Esc is a key of its own and not the beginning of another."""
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Editor:
@@ -45,12 +49,13 @@ class Editor:
         """Rows of the message that have gone past the top."""
         self.more = False
         """Whether there are rows below those that are seen."""
-        self.busy = ""
-        """The command that is at work."""
+        self._working: list[str] = []
+        """Commands that are at work."""
         self.coloured = False
         self.spans: list[Span] = []
-        self._coloured_text = ""
+        self._colours_of: tuple[AnyModel, str] | None = None
         self._dismissed = False
+        self._signal: signal.Signals | None = None
         self._colouring = False
         self._pieces: Iterator[str] | None = None
         """What the model is writing."""
@@ -80,6 +85,11 @@ class Editor:
         return self.asking.suggestion
 
     @property
+    def busy(self) -> str:
+        """The command that is at work."""
+        return self._working[0] if self._working else ""
+
+    @property
     def writing(self) -> bool:
         """Whether the model writes on."""
         return self._pieces is not None
@@ -90,15 +100,31 @@ class Editor:
         return self.asking.settled and not self.writing and not self.busy
 
     def run(self) -> None:
-        """Until the person leaves; the text is the conversation's."""
+        """Until the person leaves; the text is the conversation's.
+
+        Raises:
+            StoppedError: a signal ended it.
+        """
         try:
-            self.app.run(pre_run=self.refresh)
+            self.app.run(pre_run=self._begin)
         except EOFError:  # the terminal went away
             pass
         finally:
             self.stop()
             self.asking.close()
             self._scorer.shutdown(wait=False, cancel_futures=True)
+        if self._signal is not None:
+            raise StoppedError(f"stopped by {self._signal.name}", self._signal)
+
+    def _begin(self) -> None:
+        self.refresh()
+        if threading.current_thread() is threading.main_thread():  # elsewhere nobody can be told of signals
+            for number in _SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, self._stopped_by, number)
+
+    def _stopped_by(self, number: signal.Signals) -> None:
+        self._signal = number
+        self.quit()
 
     # -- the draft and the buffer -----------------------------------------------------------------------------------
 
@@ -143,10 +169,11 @@ class Editor:
     async def _colour(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self.coloured and self._coloured_text != (text := self.conversation.text):
+            while self.coloured and self._colours_of != (now := (self.conversation.loaded, self.conversation.text)):
                 found = await loop.run_in_executor(self._scorer, self.conversation.surprisals)
-                self._coloured_text, self.spans = text, surprise_spans(found)
-                self.app.invalidate()
+                if self.coloured:
+                    self._colours_of, self.spans = now, surprise_spans(found)
+                    self.app.invalidate()
         except Exception as error:
             self.coloured = False
             self._say(error)
@@ -187,17 +214,20 @@ class Editor:
 
     def accept(self) -> None:
         """The whole ghost."""
+        self.stop()
         if self.ghost:
             self.conversation.accept(self.ghost)
             self._changed(None)
 
     def accept_word(self) -> None:
         """Its next word."""
+        self.stop()
         if self.ghost:
             self._changed(self.conversation.accept_word(self.ghost))
 
     def other_ghost(self, step: int) -> None:
         """The ghost of the next candidate, or of the one before, however unlikely."""
+        self.stop()
         suggestion = self._current()
         if suggestion and self.conversation.draft.at_end and (size := len(suggestion.completion.candidates)):
             number = (max(self.choice, 1) - 1 + step) % size + 1
@@ -261,7 +291,7 @@ class Editor:
     def toggle_colours(self) -> None:
         """Surprisal colours on the text."""
         self.coloured = not self.coloured
-        self._coloured_text, self.spans = "", []
+        self._colours_of, self.spans = None, []
         self.refresh()
 
     def help(self) -> None:
@@ -336,10 +366,13 @@ class Editor:
         elif name == "/color":
             self.toggle_colours()
         elif COMMANDS[name].slow:
-            self.busy = name
+            self._working.append(name)
             self.app.create_background_task(self._execute_slowly(name, argument))
         else:
-            self._done("".join(execute(self.conversation, name, argument)))
+            try:
+                self._done("".join(execute(self.conversation, name, argument)))
+            except Exception as error:  # whatever it is, the text must stay in reach
+                self._say(error)
 
     async def _execute_slowly(self, name: str, argument: str) -> None:
         try:
@@ -347,7 +380,7 @@ class Editor:
         except Exception as error:
             self._say(error)
         finally:
-            self.busy = ""
+            self._working.remove(name)
 
     def _done(self, said: str) -> None:
         if self.conversation.over:

@@ -51,6 +51,8 @@ def key_bindings(editor: Editor) -> KeyBindings:
         bind(text, partial(editor.take, number), ("escape", str(number)))
     bind(text, partial(editor.other_ghost, 1), "c-down")
     bind(text, partial(editor.other_ghost, -1), "c-up")
+    for character in "0123456789-":  # in Emacs an argument, which would take the next letter
+        bind(entry if character in "123456789" else text | entry, lambda: None, ("escape", character))
     bind(text, editor.dismiss, "escape")
     bind(text, editor.write_on, "c-g")
     bind(text, editor.undo, "c-_")

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
+from lstmlm.durations import after
 from lstmlm.errors import LstmlmError
 from lstmlm.repl.commands import execute, parsed
 from lstmlm.repl.conversation import Conversation
+from lstmlm.repl.suggestions import Suggestion
 
+_PATIENCE = 10.0
+"""Seconds for a list."""
 _ENDING = 72
 """Characters of the text that are shown."""
 
 
-def run_lines(conversation: Conversation, lines: Iterable[str], write: Callable[[str], None]) -> None:
-    """Answer every line; trailing spaces count, for they say that a word is complete."""
+def run_lines(
+    conversation: Conversation, lines: Iterable[str], write: Callable[[str], None], *, interruptible: bool = False
+) -> None:
+    """Answer every line; trailing spaces count, for they say that a word is complete. Ctrl-C may end just the answer."""
     for line in lines:
-        for piece in answer(conversation, line.rstrip("\r\n")):
-            write(piece)
+        try:
+            for piece in answer(conversation, line.rstrip("\r\n")):
+                write(piece)
+        except KeyboardInterrupt:
+            if not interruptible:
+                raise
+            write("\n")
         if conversation.over:
             return
 
@@ -45,16 +57,21 @@ def _write(conversation: Conversation, line: str) -> None:
     """Take a candidate by its number, or else type the line."""
     number = line.strip()
     if number.isdecimal() and len(number) < 10 and 1 <= int(number) <= conversation.offering.k:
-        conversation.take(conversation.suggest(), int(number))
+        conversation.take(_suggested(conversation), int(number))
     else:
         conversation.type(line)
 
 
+def _suggested(conversation: Conversation) -> Suggestion:
+    """Found in full, so that it is the same when it is asked for again: nobody types meanwhile."""
+    return conversation.suggest(stop=after(_PATIENCE))
+
+
 def overview(conversation: Conversation) -> str:
     """The end of the text and the list of next words, as plain lines."""
-    suggestion = conversation.suggest()
-    conversation.offered(suggestion)
-    completion = suggestion.completion
+    began = time.perf_counter()
+    completion = (suggestion := _suggested(conversation)).completion
+    conversation.offered(suggestion, 1e3 * (time.perf_counter() - began))
     words = "  ".join(f"{n} {c.word} {c.probability:.0%}" for n, c in enumerate(completion.candidates, 1))
     last = conversation.text.rsplit("\n", 1)[-1]
     ending = last if len(last) <= _ENDING else "…" + last[-_ENDING:]

@@ -54,7 +54,7 @@ def layout(editor: Editor) -> Layout:
     saying = Condition(lambda: bool(editor.message)) | commanding
 
     def bar() -> StyleAndTextTuples:
-        return candidate_bar(editor.cycling or editor.suggestion, _width(), editor.choice)
+        return [] if editor.writing else candidate_bar(editor.cycling or editor.suggestion, _width(), editor.choice)
 
     rows = HSplit(
         [
@@ -99,7 +99,7 @@ def status(editor: Editor, width: int) -> StyleAndTextTuples:
         left.insert(1, [("class:on", f"cache {conversation.cache:,}")])
     if suggestion:
         left.append([("class:status", f"{suggestion.tokens:,} tokens")])
-        left.append([("class:status", f"{suggestion.completion.ms:.0f} ms")])
+        left.append([("class:status", f"{editor.asking.milliseconds:.0f} ms")])
     shown = in_a_row(left, width)
     room = width - _size(shown) - 3
     hints = in_a_row([[("class:key", key), ("class:status", f" {what}")] for key, what in _hints(editor)], room)

@@ -35,7 +35,7 @@ class Statistics:
         """Lines for a person."""
         would_be = draft.keys + draft.saved
         saved = f"{draft.saved / would_be:.0%}" if would_be else "-"
-        rate = f"{min(self.accepted / self.offered, 1.0):.0%}" if self.offered else "-"
+        rate = f"{self.accepted / self.offered:.0%}" if self.offered else "-"
         p50, p95 = np.percentile(self._milliseconds, (50, 95)) if self._milliseconds else (0.0, 0.0)
         return (
             f"keys saved      {saved:>5}   {draft.keys:,} pressed where typing it all takes {would_be:,}\n"

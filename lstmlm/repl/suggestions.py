@@ -54,12 +54,14 @@ class Ghost:
         """What is to be seen after the cursor."""
         return "".join(self.words)[self.replace :]
 
-    def typed(self, character: str) -> Ghost | None:
-        """What is left when a person types its first character (or none); `None` for another, or when nothing is left."""
-        if not self.shown.startswith(character) or len(self.shown) == len(character):
+    def typed(self, text: str) -> Ghost | None:
+        """What is left when a person types its beginning (or nothing); `None` for another, or when nothing is left."""
+        if not self.shown.startswith(text) or len(self.shown) == len(text):
             return None
-        replaced = self.replace + len(character)
-        return Ghost(self.words[1:]) if replaced == len(self.words[0]) else Ghost(self.words, replaced)
+        words, replaced = self.words, self.replace + len(text)
+        while replaced >= len(words[0]):
+            words, replaced = words[1:], replaced - len(words[0])
+        return Ghost(words, replaced)
 
     def after_first(self) -> Ghost | None:
         """What is left when the first word was accepted."""
@@ -119,7 +121,7 @@ def words(session: Session, text: str, offering: Offering, stop: Stop = never) -
     stem = text[: len(text) - len(typed)]
     capital = _capital(session, typed) if offering.smart_case else ""
     variants = [text, stem + capital] if capital else [text]
-    masses = [spelled(session, variant) for variant in variants] if capital or offering.own_words else [1.0]
+    masses = [spelled(session, variant, stop) for variant in variants] if capital or offering.own_words else [1.0]
     total = math.fsum(masses)
     shares = [mass / total for mass in masses] if total else [1.0]
     found = [
@@ -132,7 +134,7 @@ def words(session: Session, text: str, offering: Offering, stop: Stop = never) -
         completion = with_own_words(
             completion,
             typed,
-            total / spelled(session, stem) if typed else 1.0,
+            total / spelled(session, stem, stop) if typed else 1.0,
             k=offering.k,
             any_case=bool(capital),
             banned=offering.banned,
@@ -184,7 +186,7 @@ def probability(session: Session, text: str, word: str, stop: Stop = never) -> f
     return ends[0] * spelled(session, whole) / spelled(session, text) if ends else 0.0
 
 
-def spelled(session: Session, text: str) -> float:
+def spelled(session: Session, text: str, stop: Stop = never) -> float:
     """p(the text goes on as it does since its last white space | what stands before that), over all spellings in view."""
     start = len(text) - len(session.spelling.cut(text).typed)
     start -= session.tokenizer.kind == "bpe" and text[:start].endswith(" ")  # which is a part of the token
@@ -192,7 +194,7 @@ def spelled(session: Session, text: str) -> float:
     if not pending:
         return 1.0
     session.read_text(text[:start])
-    return math.exp(session.cover(pending, tolerance=1e-3).logprob)
+    return math.exp(session.cover(pending, 1e-3, stop).logprob)
 
 
 def _space_follows(session: Session, text: str) -> float:

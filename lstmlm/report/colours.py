@@ -49,20 +49,29 @@ def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: s
     for piece, unit in _pieces(text, units):
         shown = html.escape(piece)
         if unit is not None and piece:
-            heat = min(_bits(unit, per) / FULL_BITS, 1.0)
-            unknown = " class=unknown" if unit.unknown else ""
-            shown = f'<span style="--heat:{heat:.2f}" title="{_figures(unit)}"{unknown}>{shown}</span>'
+            shown = marked(shown, _bits(unit, per), _figures(unit), unknown=unit.unknown)
         drawn.append(shown)
     bits = sum(unit.bits for unit in units)
     return _PAGE.substitute(
         name=html.escape(name),
         model=html.escape(model),
         summary=f"{len(units):,} {per}s, {bits:,.1f} bits together" if len(units) != 1 else f"1 {per}, {bits:,.1f} bits",
-        full=FULL_BITS,
-        scale="token" if per == "line" else per,
-        unknown='; <u class="unknown">unknown</u>' if any(unit.unknown for unit in units) else "",
+        style=STYLE,
+        legend=legend("token" if per == "line" else per, unknown=any(unit.unknown for unit in units)),
         text="".join(drawn),
     )
+
+
+def marked(shown: str, bits: float, figures: str, *, unknown: bool) -> str:
+    """A piece of HTML on a background of its colour, with its figures where the mouse rests; drawn by `STYLE`."""
+    kind = ' class="unknown"' if unknown else ""
+    return f'<span style="--heat:{min(bits / FULL_BITS, 1.0):.2f}" title="{figures}"{kind}>{shown}</span>'
+
+
+def legend(per: str, *, unknown: bool) -> str:
+    """The scale of the colours, as a paragraph of HTML."""
+    underlined = '; <u class="unknown">unknown</u>' if unknown else ""
+    return f'<p class="legend">0 <i></i> {FULL_BITS} or more bits per {per}{underlined}</p>'
 
 
 def _pieces(text: str, units: Sequence[Surprisal]) -> Iterator[tuple[str, Surprisal | None]]:
@@ -84,6 +93,15 @@ def _figures(unit: Surprisal) -> str:
     return f"{unit.bits:.2f} bits, {tokens}{', unknown' if unit.unknown else ''}"
 
 
+STYLE = """\
+.legend { display: flex; gap: .6rem; align-items: center; margin-top: .75rem }
+.legend i { width: 12rem; height: .8rem; border-radius: .2rem;
+  background: linear-gradient(to right, rgb(var(--hot) / 0), rgb(var(--hot) / .7)) }
+pre { font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4 }
+pre span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: .15rem }
+.unknown { text-decoration: underline dotted }
+"""
+"""For a page that sets `--hot`, the red, green and blue of the most unexpected."""
 _PAGE = Template("""\
 <!doctype html>
 <html>
@@ -100,19 +118,14 @@ body { margin: 3rem auto; max-width: 46rem; padding: 0 1.25rem; color: var(--ink
 header { color: var(--faint); font-size: .9rem; line-height: 1.5 }
 h1 { margin: 0; color: var(--ink); font-size: 1.15rem; overflow-wrap: anywhere }
 p { margin: 0 }
-.legend { display: flex; gap: .6rem; align-items: center; margin-top: .75rem }
-.legend i { width: 12rem; height: .8rem; border-radius: .2rem;
-  background: linear-gradient(to right, rgb(var(--hot) / 0), rgb(var(--hot) / .7)) }
-pre { margin: 2rem 0; font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4 }
-span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: .15rem }
-.unknown { text-decoration: underline dotted }
-</style>
+pre { margin: 2rem 0 }
+$style</style>
 </head>
 <body>
 <header>
 <h1>$name</h1>
 <p>$summary; model $model</p>
-<p class="legend">0 <i></i> $full or more bits per $scale$unknown</p>
+$legend
 </header>
 <pre dir="auto">
 $text</pre>

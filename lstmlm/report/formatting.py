@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 MANY_NATS = 1e5
 """From here on, sums are shown without their fraction."""
+JOINERS = "\u200c\u200d"
+"""Formatting characters that act on nothing but the letters and pictures beside them."""
 _MARKS = str.maketrans({"\n": "↵", "\t": "⇥"})
 
 
@@ -15,7 +17,7 @@ def visible(text: str) -> str:
     """`text` with every control and invisible formatting character but line ends and tabs written as an escape."""
     return "".join(
         character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        if character in "\n\t" + JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
         else character.encode("unicode_escape").decode()
         for character in text
     )

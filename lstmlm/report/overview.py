@@ -50,7 +50,7 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         "from that of all text like this one."
     )
     tables = table(("", "", "95% interval", "nats / count"), "lrrl", rows)
-    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + _protocol(result)))
+    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + protocol(result)))
 
 
 def _headline_row(result: Mapping[str, Any], label: str, name: str, made: str) -> tuple[str, ...]:
@@ -66,10 +66,13 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
         types = at(result, "oov", "types")
         adjusted = f"; adjusted, each also pays for the choice among their {types:,} types" if types else ""
         said.append(f"{unknown:,} of {tokens:,} tokens ({unknown / tokens:.2%}) are unknown to the model{adjusted}.")
-    if lossless is not None:
-        bytes_too = " and bits per byte" if lossless else ""
-        losing = "" if lossless else "; bits per byte do not, as this tokenizer loses text"
-        said.append(f"Perplexities per word{bytes_too} compare models with different tokenizers{losing}.")
+        said.append("These figures compare only with those of models that have the same vocabulary.")
+    elif lossless:
+        said.append("Perplexities per word and bits per byte compare models with different tokenizers.")
+    elif lossless is not None:
+        said.append(
+            "Perplexities per word compare models with different tokenizers; bits per byte do not, as this one loses text."
+        )
     return said
 
 
@@ -81,7 +84,7 @@ def _interval(result: Mapping[str, Any]) -> list[str]:
     return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
 
 
-def _protocol(result: Mapping[str, Any]) -> list[str]:
+def protocol(result: Mapping[str, Any]) -> list[str]:
     """How the text was scored, in one sentence."""
     mode, order = at(result, "protocol", "mode"), at(result, "model", "order")
     if mode is None:
@@ -168,7 +171,8 @@ def _change(share: float) -> str:
 
 def _weights(weights: Mapping[str, float] | None) -> str:
     """Nothing for a single one."""
-    return " ".join(f"{part} {weight:.3f}" for part, weight in weights.items()) if weights and len(weights) > 1 else ""
+    shown = [f"{part} {weight:.3f}" for part, weight in (weights or {}).items() if weight is not None]
+    return " ".join(shown) if len(shown) > 1 else ""
 
 
 def _parameters(rows: Mapping[str, Any]) -> str:
