@@ -327,7 +327,7 @@ def logged(run: Path, losses: Sequence[tuple[float, float]], scored: int = 89) -
         {"event": "validation", "step": number, "tokens": 10 * number, "seconds": seconds, "loss": loss, "scored": scored}
         for number, (seconds, loss) in enumerate(losses, 1)
     ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [{"event": "step"}, *events]))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*events, {"event": "end"}]))
 
 
 @pytest.fixture
