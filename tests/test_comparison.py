@@ -28,7 +28,6 @@ from lstmlm.predictor import AnyModel
 
 Compare = Callable[..., dict[str, Any]]
 DIFFERENCES_C = np.array([0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.15, -0.3, 0.35, 0.1])
-FOUND = ("worse", "better")
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_a_slightly_worse_model_is_found_worse_and_the_other_way_round(
     assert 0 < there["perplexity"]["change"] < 0.1
     assert there["confidence95"][0] < there["delta"] < there["confidence95"][1]
     assert there["confidence95"][0] > 0
-    assert (there["verdict"], back["verdict"]) == FOUND
+    assert (there["verdict"], back["verdict"]) == ("worse", "better")
     assert there["p"] == back["p"] < 0.05
     assert back["delta"] == -there["delta"]
     assert back["confidence95"] == pytest.approx([-there["confidence95"][1], -there["confidence95"][0]])
@@ -363,7 +362,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_said_to(pair: list[LoadedM
 
 
 def test_losses_of_other_tokens_do_not_stand_side_by_side(
-    pair: list[LoadedModel], good: LoadedModel, bpe_model: LoadedModel, tmp_path: Path
+    pair: list[LoadedModel], bpe_model: LoadedModel, tmp_path: Path
 ) -> None:
     assert learning.training_comparison([[pair[0]], [bpe_model]]) is None  # not of a run
     found = learning.training_comparison([[pair[0]], [pair[1]]])
@@ -378,6 +377,12 @@ def test_losses_of_other_tokens_do_not_stand_side_by_side(
     found = learning.training_comparison([[pair[0]], [load_model(tmp_path / "char")]])
     assert found is not None
     assert "different tokenizers" in found["left_out"]
+    (tmp_path / "other.txt").write_text(building.text(200))
+    for name in ("train", "other"):
+        building.trained(tmp_path / f"byte-{name}", tmp_path / f"{name}.txt", "byte", steps=4, validate_every=2)
+    found = learning.training_comparison([[load_model(tmp_path / f"byte-{name}")] for name in ("train", "other")])
+    assert found is not None
+    assert "different text" in found["left_out"]
     (pair[1].path.parent / "metrics.jsonl").write_text('{"event": "valid')
     assert learning.training_comparison([[pair[0]], [pair[1]]]) is None
 
