@@ -28,7 +28,6 @@ from lstmlm.predictor import AnyModel
 
 Compare = Callable[..., dict[str, Any]]
 DIFFERENCES_C = np.array([0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.15, -0.3, 0.35, 0.1])
-FOUND = ("worse", "better")
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_a_slightly_worse_model_is_found_worse_and_the_other_way_round(
     assert 0 < there["perplexity"]["change"] < 0.1
     assert there["confidence95"][0] < there["delta"] < there["confidence95"][1]
     assert there["confidence95"][0] > 0
-    assert (there["verdict"], back["verdict"]) == FOUND
+    assert (there["verdict"], back["verdict"]) == ("worse", "better")
     assert there["p"] == back["p"] < 0.05
     assert back["delta"] == -there["delta"]
     assert back["confidence95"] == pytest.approx([-there["confidence95"][1], -there["confidence95"][0]])
@@ -255,6 +254,9 @@ def test_too_few_clusters_are_said_to_be(good: LoadedModel, source: Path, tmp_pa
     assert found["clusters"]["count"] < 6
     assert found["comparisons"][0]["verdict"] == "not distinguished"
     assert any("no difference can be found" in warning for warning in found["warnings"])
+    source.write_text("the cat sat on the mat .\n")
+    (alone,) = compare([good, noisy(good, tmp_path / "another", 0.5)], opened(source))["comparisons"]
+    assert (alone["confidence95"], alone["perplexity"]["confidence95"], alone["p"]) == (None, None, 1.0)
 
 
 # -- What is refused ------------------------------------------------------------------------------------------------------
@@ -290,8 +292,9 @@ def test_what_cannot_be_runs_of_one_configuration_is_refused(good: LoadedModel, 
         compare([good, [good, building.saved_model(tmp_path / "byte", "byte")]], opened(text))
     with pytest.raises(UsageError, match="same weights twice"):
         compare([good, [good, good]], opened(text))
-    with pytest.raises(UsageError, match="two models or more"):
-        compare([good], opened(text))
+    for models in ([good], [good, []]):
+        with pytest.raises(UsageError, match="two models or more"):
+            compare(models, opened(text))
     with pytest.raises(UsageError, match="mode is 'sentence'"):
         compare([good, good], opened(text), mode="sentence")
 
@@ -323,7 +326,7 @@ def logged(run: Path, losses: Sequence[tuple[float, float]], scored: int = 89) -
         {"event": "validation", "step": number, "tokens": 10 * number, "seconds": seconds, "loss": loss, "scored": scored}
         for number, (seconds, loss) in enumerate(losses, 1)
     ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [{"event": "step"}, *events]))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*events, {"event": "end"}]))
 
 
 @pytest.fixture
@@ -345,11 +348,21 @@ def test_training_runs_stand_side_by_side(pair: list[LoadedModel], source: Path)
     assert first == pytest.approx([math.exp(3), math.exp(3), math.exp(2.5), math.exp(2.5)])
     assert second == [None, None, math.e, math.e]
     assert found["curves"][1]["points"][0] == {"seconds": 3.0, "step": 1, "tokens": 10, "loss": 2.0, "scored": 89}
-    assert learning.training_comparison([pair])["perplexity"][0][2:] == [pytest.approx(math.exp(1.75))] * 2
+    together = learning.training_comparison([pair])
+    assert together is not None
+    assert together["perplexity"] == [[None, None, pytest.approx(math.exp(1.75)), pytest.approx(math.exp(1.75))]]
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_said_to(pair: list[LoadedModel], source: Path, tmp_path: Path) -> None:
+    building.trained(tmp_path / "longer", tmp_path / "train.txt", "bpe", steps=6, validate_every=2, seed=3)
+    longer = load_model(tmp_path / "longer")
+    said = "the runs of B differ in more than their seed"
+    for runs, warned in ((pair, False), ([pair[0], longer], True)):
+        assert (said in compare([longer, runs], opened(source), names=["A", "B"])["warnings"]) == warned
 
 
 def test_losses_of_other_tokens_do_not_stand_side_by_side(
-    pair: list[LoadedModel], good: LoadedModel, bpe_model: LoadedModel, tmp_path: Path
+    pair: list[LoadedModel], bpe_model: LoadedModel, tmp_path: Path
 ) -> None:
     assert learning.training_comparison([[pair[0]], [bpe_model]]) is None  # not of a run
     found = learning.training_comparison([[pair[0]], [pair[1]]])
@@ -364,6 +377,12 @@ def test_losses_of_other_tokens_do_not_stand_side_by_side(
     found = learning.training_comparison([[pair[0]], [load_model(tmp_path / "char")]])
     assert found is not None
     assert "different tokenizers" in found["left_out"]
+    (tmp_path / "other.txt").write_text(building.text(200))
+    for name in ("train", "other"):
+        building.trained(tmp_path / f"byte-{name}", tmp_path / f"{name}.txt", "byte", steps=4, validate_every=2)
+    found = learning.training_comparison([[load_model(tmp_path / f"byte-{name}")] for name in ("train", "other")])
+    assert found is not None
+    assert "different text" in found["left_out"]
     (pair[1].path.parent / "metrics.jsonl").write_text('{"event": "valid')
     assert learning.training_comparison([[pair[0]], [pair[1]]]) is None
 

@@ -49,6 +49,7 @@ from lstmlm.predictor import AnyModel
 from lstmlm.token_store import ReadText, read_text
 
 SCHEMA = "lstmlm.compare/1"
+_COUNTS = ("sha256", "bytes", "chars", "words", "lines", "documents")
 
 
 def compare(
@@ -135,8 +136,8 @@ class Contender:
 
 
 def _check_models(models: Sequence[Sequence[AnyModel]], names: Sequence[str]) -> None:
-    if len(models) < 2:
-        raise UsageError(f"there is nothing to compare {names[0] if names else 'with'} with; expected two models or more")
+    if len(models) < 2 or not all(models):
+        raise UsageError("there is nothing to compare; expected two models or more, each of one run at least")
     for name, runs in zip(names, models, strict=True):
         if len({loaded.tokenizer.fingerprint for loaded in runs}) > 1:
             raise UsageError(f"the runs of {name} have different tokenizers; expected runs that differ by their seed alone")
@@ -178,14 +179,12 @@ def _compared(contenders: Sequence[Contender], corpus: Corpus) -> dict[str, Any]
         {"model": number, "reference": 0, **_pair(first, other, places_C, words_C)}
         for number, other in enumerate(contenders[1:], 1)
     ]
-    several = len(comparisons) > 1
     for comparison, corrected in zip(comparisons, holm([one["p"] for one in comparisons]), strict=True):
-        comparison["p_holm"] = corrected if several else None
+        comparison["p_holm"] = corrected if len(comparisons) > 1 else None
         comparison["verdict"] = _verdict(comparison["delta"], corrected, comparison["ties"] == len(places_C))
     return {
         "schema": SCHEMA,
-        "text": {"paths": list(corpus.names)}
-        | {name: value for name, value in asdict(text).items() if name not in ("replaced", "literal_eos")},
+        "text": {"paths": list(corpus.names)} | {name: getattr(text, name) for name in _COUNTS},
         "protocol": {"mode": first.runs[0].mode, "precision": "fp32", "approximate": False},
         "clusters": {"kind": kind, "count": len(places_C), "bytes": bytes_C.tolist(), "words": words_C.astype(int).tolist()},
         "models": [_model(contender, places_C) for contender in contenders],
@@ -230,12 +229,13 @@ def _pair(first: Contender, second: Contender, places_C: NDArray[np.int64], word
     differences_C = second.nats_of(places_C) - first.nats_of(places_C)
     nats, text = second.nats - first.nats, first.read.counts
     if one_tokenizer := first.fingerprint == second.fingerprint:
-        denominator, scale, words = len(first.read.ids_N), 1.0, len(first.read.ids_N)
-        counts_C = per_C = np.diff(first.token_ends(places_C), prepend=0)
+        denominator, scale, units = len(first.read.ids_N), 1.0, len(first.read.ids_N)
+        counts_C = units_C = np.diff(first.token_ends(places_C), prepend=0)
     else:
-        denominator, scale, words = text.bytes, math.log(2), text.words
-        counts_C, per_C = np.diff(places_C, prepend=0), words_C
-    drawn = bootstrap_ratios(differences_C, {"delta": counts_C, "perplexity": per_C})
+        denominator, scale, units = text.bytes, math.log(2), text.words
+        counts_C, units_C = np.diff(places_C, prepend=0), words_C
+    several = len(places_C) > 1  # draws of a single one would all be the same
+    drawn = bootstrap_ratios(differences_C, {"delta": counts_C, "perplexity": units_C}) if several else {}
     test = sign_flip_test(differences_C)
     wins, ties = int((differences_C < 0).sum()), int((differences_C == 0).sum())
     return {
@@ -249,7 +249,7 @@ def _pair(first: Contender, second: Contender, places_C: NDArray[np.int64], word
         "win_rate": (wins + ties / 2) / len(places_C),
         "perplexity": {
             "per": "token" if one_tokenizer else "word",
-            "change": _change(nats, words),
+            "change": _change(nats, units),
             "confidence95": [_change(quantile, 1) for quantile in drawn["perplexity"]] if "perplexity" in drawn else None,
         },
     }
@@ -277,8 +277,19 @@ def _warnings(contenders: Sequence[Contender], kind: str, clusters: int) -> list
         hopeless = f"; no p can be below {least:.2g}, so that no difference can be found" if least >= LEVEL else ""
         found.append(f"the text has {clusters} {kind}, too few to say much{hopeless}")
     found += [
+        f"the runs of {contender.name} differ in more than their seed"
+        for contender in contenders
+        if any(_options(scored) != _options(contender.runs[0]) for scored in contender.runs)
+    ]
+    found += [
         f"this is the text that {contender.name} was trained on"
         for contender in contenders
         if any(trained_sha256(scored.loaded, "train") == text.sha256 for scored in contender.runs)
     ]
     return list(dict.fromkeys(found))
+
+
+def _options(scored: Scored) -> Any:
+    """What runs of one configuration have in common."""
+    options = scored.loaded.training.get("options") or {}
+    return options.get("model"), {**options.get("training", {}), "seed": None}

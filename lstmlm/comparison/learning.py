@@ -1,28 +1,28 @@
 """How training runs got to where they are: their validation losses side by side, from `metrics.jsonl`.
 
-curves      one for each run: {"model" (its place in `models`), "path",
-            "points": [{"seconds", "step", "tokens", "loss", "scored"}, ...]}, losses in nats per token
-seconds     common times, each half of the next, the last of them the longest run's
-perplexity  one row for each model: at each of these times, the best so far; null before a run's first validation.
-            Of several runs, exp of the mean of their best losses
-left_out    why there is no such table; else null
+    curves      one for each run: {"model" (its place in `models`), "path",
+                "points": each validation, as in `evaluation.curves`}
+    seconds     common times, each half of the next, the last of them the longest run's
+    perplexity  one row for each model: at each of these times, the best so far; null before a run's first validation.
+                Of several runs, exp of the mean of their best losses
+    left_out    why there is no such table; else null
+
+Nothing is said between two validations but what the earlier one said.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lstmlm.evaluation import trained_sha256
+from lstmlm.evaluation.curves import training_curves
 from lstmlm.predictor import AnyModel
 from lstmlm.scoring import perplexity
 
 _TIMES = 8
-_FIELDS = ("seconds", "step", "tokens", "loss", "scored")
 
 
 def training_comparison(models: Sequence[Sequence[AnyModel]]) -> dict[str, Any] | None:
@@ -30,23 +30,14 @@ def training_comparison(models: Sequence[Sequence[AnyModel]]) -> dict[str, Any] 
     curves = []
     for number, runs in enumerate(models):
         for loaded in runs:
-            run = loaded.path.resolve().parent
-            if not (points := _validations(run / "metrics.jsonl")):
+            found = training_curves(loaded)
+            if found is None or not found["curve"]:
                 return None
-            curves.append({"model": number, "path": str(loaded.path.parent), "points": points})
+            curves.append({"model": number, "path": str(loaded.path.parent), "points": found["curve"]})
     left_out = _incomparable(models, curves)
     seconds = [] if left_out else _common_times(curves)
     best = [[_best(curves, number, until) for until in seconds] for number in range(len(models))]
     return {"curves": curves, "seconds": seconds, "perplexity": best, "left_out": left_out}
-
-
-def _validations(path: Path) -> list[dict[str, Any]]:
-    """The validations of a run; none where its log is missing, cut off or damaged."""
-    try:
-        events = [json.loads(line) for line in path.read_bytes().splitlines()]
-        return [{name: event[name] for name in _FIELDS} for event in events if event["event"] == "validation"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _incomparable(models: Sequence[Sequence[AnyModel]], curves: Sequence[dict[str, Any]]) -> str | None:

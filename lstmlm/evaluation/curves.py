@@ -14,14 +14,14 @@ import numpy as np
 from lstmlm.predictor import AnyModel
 
 POINTS = 200
-_VALIDATION, _STEP = ("seconds", "step", "tokens", "loss"), ("seconds", "step", "loss")
+_VALIDATION, _STEP = ("seconds", "step", "tokens", "loss", "scored"), ("seconds", "step", "loss")
 
 
 def training_curves(loaded: AnyModel) -> dict[str, Any] | None:
     """Losses in nats per token: each validation, and those of the steps as at most 200 means of neighbours.
 
-    `sampled` says whether the steps' losses are those of a sampled softmax, which are no perplexities. `None` for a model
-    that does not stand in its run, or where the file is damaged.
+    `scored` is how many tokens a validation was of. `sampled` says whether the steps' losses are those of a sampled softmax,
+    which are no perplexities. `None` for a model that does not stand in its run, or where the file is damaged.
     """
     directory = loaded.path.resolve()
     if not directory.name.startswith("step-"):

@@ -24,7 +24,9 @@ def _letter(number: int) -> str:
 
 def _differences(comparison: Mapping[str, Any]) -> Section | None:
     text, clusters, found = comparison["text"], comparison["clusters"], comparison["comparisons"]
-    counts = ", ".join(f"{text[name]:,} {name}" for name in ("documents", "lines", "words", "bytes"))
+    counts = ", ".join(
+        f"{text[name]:,} {name if text[name] != 1 else name[:-1]}" for name in ("documents", "lines", "words", "bytes")
+    )
     said = f"{one_line(', '.join(text['paths']))}: {counts}; mode {comparison['protocol']['mode']}."
     several = found[0]["p_holm"] is not None
     columns = (
@@ -55,7 +57,8 @@ def _differences(comparison: Mapping[str, Any]) -> Section | None:
     seeds = "the standard deviations below say that" if _seeds(comparison) else "each model is a single training"
     note = (
         f"Above 0 is worse than A; better on: of {clusters['count']:,} {clusters['kind']}. The interval is by a paired "
-        f"bootstrap over them, p by {flips}, two-sided{corrected}; a verdict needs a p below {comparison['method']['level']}.\n"
+        f"bootstrap over them, p by {flips}, two-sided{corrected}; a verdict needs a p below "
+        f"{comparison['method']['level']}.\n"
         f"They say what other text like this would give. What other seeds in training would give is not in them; {seeds}."
     )
     tables = [*_models(comparison), *table(columns, "lrlrrrrl", rows, "Differences")]
@@ -88,7 +91,8 @@ def _signed(value: float) -> str:
 
 
 def _change(perplexity: Mapping[str, Any]) -> str:
-    return "" if perplexity["change"] is None else f"{perplexity['change']:+.2%} per {perplexity['per']}"
+    share = perplexity["change"]
+    return "" if share is None else f"{share:+,.{2 if abs(share) < 1 else 0}%} per {perplexity['per']}"
 
 
 def _p(value: float) -> str:
