@@ -19,9 +19,9 @@ _MOST_CLASSES, _PAIRS, _POINTS = 1_000, 20, 101
 def classification(scored: Scored) -> dict[str, Any]:
     """Precision, recall and F1 over the most frequent words of the text, what is taken for what, and ROC of the confidence.
 
-    Words are tokens that spell one, or a piece of one (`breakdowns.token_classes`). A word that is never guessed has precision
-    0. `macro` is the mean over words, `weighted` the mean over their places in the text; both are `None` in a text without
-    words. A pair is confused where both are among these words. The curve asks whether the first guess is right, of all tokens.
+    Words are tokens that spell one, or a piece of one (`breakdowns.token_classes`); one never guessed has precision 0.
+    `macro` is the mean over words, `weighted` the mean over their places in the text; `None` each in a text without words.
+    Both of a confused pair are among these words. Accuracy and ROC are those of all tokens.
     """
     ids_N, guess_N = scored.ids_N.astype(np.int64), scored.guesses.guess_N
     right_N = guess_N == ids_N
@@ -60,7 +60,7 @@ def roc(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> tuple[
     """The area under the receiver operating characteristic, and at most 101 of its points [false positive rate, true].
 
     The area is the probability that of a right and a wrong guess the right one has the higher confidence, equal ones counted
-    half: the statistic of Mann & Whitney (Hanley & McNeil 1982). `None`, and no points, where all are right or all are wrong.
+    half: the statistic of Mann & Whitney (Hanley & McNeil 1982). `None`, and no points, where all or none are right.
     """
     right, wrong = int(right_N.sum()), int((~right_N).sum())
     if not right or not wrong:
