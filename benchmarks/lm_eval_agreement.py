@@ -70,6 +70,7 @@ def harness(model: str, documents: list[str]) -> dict[str, Any]:
     """The harness's figures, and its sum of all log-likelihoods as `nats`. Nothing is asked of a network."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
 
     from lstmlm.integrations.lm_eval import HarnessModel
 
@@ -86,7 +87,8 @@ def harness(model: str, documents: list[str]) -> dict[str, Any]:
             "doc_to_target": "text",  # the column itself: as a template, a document in brackets would be taken for a list
             "metric_list": [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
         }
-        found = simple_evaluate(HarnessModel(model), tasks=[task], bootstrap_iters=0)
+        own = TaskManager(include_defaults=False)
+        found = simple_evaluate(HarnessModel(model), tasks=[task], task_manager=own, bootstrap_iters=0)
     answers = [sample["filtered_resps"][0] for sample in found["samples"]["documents"]]
     return found["results"]["documents"] | {"nats": math.fsum(answers)}
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from lstmlm.config import SamplingConfig
-from lstmlm.corpus import Piece
 from lstmlm.corpus.reading import normalized
 from lstmlm.errors import UsageError
 from lstmlm.ngram import LoadedNGram
@@ -38,8 +37,8 @@ def document_loglikelihoods(loaded: AnyModel, texts: Sequence[str], *, closing: 
     tokenizer = loaded.tokenizer
     ids = []
     for text in map(normalized, texts):
-        closed = tokenizer.encode_documents([Piece(text, ends_document=True)])
-        ids.append([token for encoded in closed for token in encoded.ids] if closing else tokenizer.encode(text))
+        ends = closing and (tokenizer.kind != "word" or text[-1:] not in ("", "\n"))
+        ids.append([*tokenizer.encode(text), *([tokenizer.eos] if ends else [])])
     nats_N = _score(loaded, ids).nats_N
     return [-math.fsum(part) for part in np.split(nats_N, _starts(ids)[1:-1])]
 
@@ -60,12 +59,13 @@ def continuation_loglikelihoods(reader: Reader, pairs: Iterable[tuple[str, str]]
     """Ln p(continuation | context) of each pair, in nats, and whether greedy decoding would write it.
 
     Context and continuation are cut into tokens together. Usually no token crosses the border between them, as where a
-    word with its space begins, and this is the ln p of the continuation's tokens given the context's. Where one does
-    ("the k" and "eys", "the " and "keys"), it is that of all tokens since the last white space before it, divided by p of
-    what the context says of them, spelled in any way (`covers.py`): of "keys" given that it begins with "k". The harness's
-    Hugging Face models leave out some of its characters there, and count a space for the continuation that the context
-    has; for the choice among continuations of one context the latter makes no difference. A word model knows no parts of
-    words: one that crosses counts whole.
+    word with its space begins, and this is ln p of the continuation's tokens given the context's, as all models of the
+    harness have it. Where one does cross ("the k" and "eys"), or a context ends with a space, to which tokens belong
+    ("the " and "keys"), it is ln p of all tokens since the last white space of the context, less that of what the context
+    says of them, spelled in any way (`covers.py`): of "keys", given that it begins with "k", or with a space. The harness's
+    Hugging Face models leave out a part of the continuation in the first case, and count the context's space to it in the
+    second, which changes no choice between continuations. A word model knows no parts of words: one that crosses the
+    border counts whole.
 
     An empty context is the beginning of a document. No end is counted.
 
@@ -108,9 +108,9 @@ def sampling_config(options: Mapping[str, Any]) -> SamplingConfig:
 def _split(reader: Reader, context: str, continuation: str) -> _Pair:
     tokenizer = reader.tokenizer
     ids, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
-    if ids[: len(before)] == before:
-        return _Pair(ids, len(before))
     cut = reader.spelling.cut(context)
+    if not continuation or (ids[: len(before)] == before and cut.pending != b" "):
+        return _Pair(ids, len(before))
     return _Pair(ids, len(tokenizer.encode(cut.context)), None if tokenizer.kind == "word" else cut.pending)
 
 
