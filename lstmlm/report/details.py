@@ -298,6 +298,7 @@ def provenance(result: Mapping[str, Any]) -> Section | None:
     found = at(result, "provenance")
     path, parameters = at(result, "model", "path"), at(result, "model", "parameters")
     seconds = at(result, "seconds")
+    counts = [(name, whole(at(result, "text", name))) for name in ("bytes", "chars", "words", "lines", "documents")]
     rows = [
         ("command", one_line(at(found, "command") or "")),
         ("date", one_line(at(found, "date") or "")),
@@ -306,11 +307,10 @@ def provenance(result: Mapping[str, Any]) -> Section | None:
         ("seconds", f"{seconds:,.1f}" if seconds is not None else ""),
         ("model", one_line(path or "") + (f", {parameters:,} parameters" if path and parameters is not None else "")),
         ("model sha256", at(found, "model_sha256") or at(result, "model", "sha256") or ""),
+        ("text", ", ".join(f"{count} {name}" for name, count in counts if count)),
         ("text sha256", at(found, "text_sha256") or at(result, "text", "sha256") or ""),
         ("tokenizer", at(found, "tokenizer_fingerprint") or ""),
     ]
-    counts = [(name, whole(at(result, "text", name))) for name in ("bytes", "chars", "words", "lines", "documents")]
-    rows.append(("text", ", ".join(f"{count} {name}" for name, count in counts if count)))
     return section("Provenance", "What is needed to compute all this again.", table(("", ""), "ll", rows))
 
 
