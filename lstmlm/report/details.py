@@ -264,7 +264,7 @@ def calibration(result: Mapping[str, Any]) -> Section | None:
     figures.append(("best temperature", figure(best, 3), bought))
     text = (
         "Of the tokens that the model gives 30%, 30% should come. The first guesses are put into bins by their "
-        "probability; in each, their mean probability stands beside the share that was right, with the gap in percentage points."
+        "probability; in each, the mean probability stands beside the share that was right; the gap is in percentage points."
     )
     tables = bins + table(("", "", ""), "lrl", [row for row in figures if row[1]])
     return section("Calibration", text, tables, plot="reliability" if bins else "")
