@@ -26,9 +26,8 @@ def _exp(total: float | None, count: float | None, unit: str) -> str:
 def headline(result: Mapping[str, Any]) -> Section | None:
     """Every perplexity with its interval, its sum and its count."""
     total, tokens, unknown = at(result, "nll_nats"), at(result, "tokens"), at(result, "tokens_unknown")
-    words, lines, size = (at(result, "text", name) for name in ("words", "lines", "bytes"))
+    words, lines = at(result, "text", "words"), at(result, "text", "lines")
     ends = words + lines if words is not None and lines is not None else None
-    bits = total / math.log(2) if total is not None else None
     rows = [
         _headline_row(result, "perplexity per word", "word", _exp(total, words, "words")),
         _headline_row(result, "  with line ends", "word_with_eos", _exp(total, ends, "of both")),
@@ -41,9 +40,10 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         rows.append(("  without unknown", figure(excluding), "", made))
         made = _exp(math.log(adjusted) * tokens if adjusted else None, tokens, "tokens")
         rows.append(("  unknown adjusted", figure(adjusted), "", made))
-    made = f"{nats(bits)} bits / {whole(size)} bytes" if bits is not None and size is not None else ""
-    within = interval(at(result, "confidence95", "bits_per_byte"), 4)
-    rows.append(("bits per byte", figure(at(result, "bits_per_byte"), 4), within, made))
+    for label, name, unit in (("bits per byte", "bits_per_byte", "bytes"), ("bits per character", "bits_per_char", "chars")):
+        count = at(result, "text", unit)
+        made = f"{nats(total / math.log(2))} bits / {whole(count)} {unit}" if total is not None and count is not None else ""
+        rows.append((label, figure(at(result, name), 4), interval(at(result, "confidence95", name), 4), made))
     text = (
         "The surprisals of all tokens, in nats, are summed and divided by a count. A perplexity of 80 says that the model "
         "was as unsure, on average, as between 80 equally likely choices. The 95% interval says how far the figure may be "
@@ -101,14 +101,9 @@ def protocol(result: Mapping[str, Any]) -> list[str]:
     return [f"{name}: every token a target exactly once, {start}; float32, {vocabulary}{approximate}.{took}"]
 
 
-def warnings(result: Mapping[str, Any]) -> list[str]:
-    """What to know before a figure is believed, a line each."""
-    return [one_line(warning) for warning in result.get("warnings") or []]
-
-
-def warned(result: Mapping[str, Any]) -> Section | None:
-    """All warnings, a paragraph each."""
-    found = warnings(result)
+def warnings(result: Mapping[str, Any]) -> Section | None:
+    """What to know before a figure is believed, a paragraph each."""
+    found = [one_line(warning) for warning in result.get("warnings") or []]
     return Section("Warnings", "\n".join(found)) if found else None
 
 

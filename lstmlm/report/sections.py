@@ -27,7 +27,7 @@ def sections(result: Mapping[str, Any]) -> list[Section]:
     """The whole report, in its order."""
     parts = (
         overview.headline,
-        overview.warned,
+        overview.warnings,
         overview.self_checks,
         overview.comparison,
         overview.seeds,

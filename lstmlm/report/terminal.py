@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.constrain import Constrain
 from rich.rule import Rule
@@ -21,6 +22,8 @@ from lstmlm.report.sections import sections
 _LINE = 100
 """Columns of running text; longer lines are hard to follow back."""
 _FAILED = "bold red"
+_GAP, _NARROW = 2, 12
+"""Between columns; of running text in one."""
 
 
 def evaluation_report(result: Mapping[str, Any], full: bool = False) -> RenderableType:
@@ -43,9 +46,10 @@ def _summary(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     headline = overview.headline(result)
     if headline is not None:
         (figures,) = headline.tables
-        yield _drawn(figures)
-        yield _next_token(result, figures)
-    yield from (Text(f"note: {warning}", style="yellow") for warning in overview.warnings(result))
+        yield Fitted(figures)
+        yield from _next_token(result, figures)
+    if (warned := overview.warnings(result)) is not None:
+        yield from (Text(f"note: {warning}", style="yellow") for warning in warned.text.splitlines())
     yield from _checks(result)
     for section in (overview.comparison(result), details.keyboard(result)):
         if section is not None:
@@ -56,19 +60,12 @@ def _summary(result: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield from _paragraphs(headline.note, "dim")
 
 
-def _next_token(result: Mapping[str, Any], above: Table) -> RenderableType:
+def _next_token(result: Mapping[str, Any], above: Table) -> Iterator[RenderableType]:
     """Accuracies, in the columns of the table above."""
-    first, more = (
-        percent(at(result, "accuracy", "top1")),
-        "; ".join(details.tops(result.get("accuracy"), result.get("mrr10"))),
-    )
-    table = Drawn.grid(padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(style="bold", min_width=max(len(row[0]) for row in above.rows))
-    table.add_column(justify="right", min_width=max(len(row[1]) for row in above.rows), no_wrap=True)
-    table.add_column(style="dim")
-    if first or more:
-        table.add_row("next token right", first, more)
-    return table
+    more = "; ".join(details.tops(result.get("accuracy"), result.get("mrr10")))
+    row = ("next token right", percent(at(result, "accuracy", "top1")), more)
+    if any(row[1:]):
+        yield Fitted(Table(("", "", ""), [row], "lrl"), widths_of(above)[:2])
 
 
 def _checks(result: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -101,7 +98,7 @@ def _tables(section: Section) -> Iterator[RenderableType]:
             yield Text()
         if table.title:
             yield Text(table.title, style="italic")
-        yield _drawn(table)
+        yield Fitted(table)
     yield from _paragraphs(section.note, "dim")
 
 
@@ -109,22 +106,56 @@ def _paragraphs(text: str, style: str) -> Iterator[RenderableType]:
     yield from (Constrain(Text(paragraph, style=style), _LINE) for paragraph in text.splitlines())
 
 
-def _drawn(table: Table) -> Drawn:
-    """Names bold, remarks dim; no number is ever broken."""
-    drawn = Drawn(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(table.columns), header_style="dim")
-    for number, (name, letter) in enumerate(zip(table.columns, table.align, strict=True)):
-        first = number == 0 and letter == "l"
-        drawn.add_column(
-            Text(name),
-            justify="right" if letter == "r" else "left",
-            style="bold" if first else "dim" if letter == "l" else "",
-            no_wrap=first or letter == "r",
-            overflow="fold",
-        )
-    for row in table.rows:
-        cells = zip(row, table.align, strict=True)
-        drawn.add_row(*(Text(cell, style=_FAILED if cell == "FAILED" and letter == "l" else "") for cell, letter in cells))
-    return drawn
+def widths_of(table: Table) -> list[int]:
+    """Of each column: that of its widest cell, its name among them."""
+    return [max(map(cell_len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+
+
+class Fitted:
+    """A table with names bold and remarks dim; a list where its numbers are wider than the terminal: none is ever cut."""
+
+    def __init__(self, table: Table, least: Sequence[int] = ()) -> None:
+        """`least`: widths of the first columns, at least."""
+        self._table = table
+        self._unbroken = [letter == "r" or (number == 0 and letter == "l") for number, letter in enumerate(table.align)]
+        widths = widths_of(table)
+        self._widths = [width if whole else min(width, _NARROW) for width, whole in zip(widths, self._unbroken, strict=True)]
+        self._widths[: len(least)] = map(max, least, self._widths)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        narrowest = sum(self._widths) + _GAP * (len(self._widths) - 1)
+        yield self._drawn() if narrowest <= options.max_width else self._listed()
+
+    def _drawn(self) -> Drawn:
+        table = self._table
+        drawn = Drawn(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(table.columns), header_style="dim")
+        for number, (name, letter) in enumerate(zip(table.columns, table.align, strict=True)):
+            drawn.add_column(
+                Text(name),
+                justify="right" if letter == "r" else "left",
+                style=self._style(number),
+                no_wrap=self._unbroken[number],
+                min_width=self._widths[number],
+                overflow="fold",
+            )
+        for row in table.rows:
+            drawn.add_row(*(self._cell(number, cell) for number, cell in enumerate(row)))
+        return drawn
+
+    def _listed(self) -> Text:
+        listed = Text()
+        for row in self._table.rows:
+            for number, (name, cell) in enumerate(zip(self._table.columns, row, strict=True)):
+                if cell:
+                    begin = "\n" if number == 0 else f"\n    {name} " if name else " "
+                    listed.append(begin).append_text(self._cell(number, cell))
+        return listed[1:]
+
+    def _style(self, number: int) -> str:
+        return "" if self._table.align[number] != "l" else "dim" if number else "bold"
+
+    def _cell(self, number: int, cell: str) -> Text:
+        return Text(cell, style=_FAILED if cell == "FAILED" and self._table.align[number] == "l" else self._style(number))
 
 
 class Coloured:
