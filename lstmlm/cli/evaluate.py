@@ -146,4 +146,4 @@ def eval_command(
     for failure in filter(None, failed):
         say(f"failed: {failure}")
     if any(failed):
-        sys.exit(1)
+        raise click.exceptions.Exit(1)

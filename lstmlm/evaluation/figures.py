@@ -63,6 +63,7 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         "tokens": tokens,
         "tokens_eos": int((scored.ids_N == tokenizer.eos).sum()),
         "tokens_unknown": unknown,
+        "unknown_types": types,
         "perplexity": {
             "token": finite_perplexity(nats, tokens),
             "word": finite_perplexity(nats, text.words),
@@ -77,7 +78,6 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
             "including": finite_perplexity(nats, tokens),
             "excluding": finite_perplexity(known_nats, tokens - unknown),
             "adjusted": finite_perplexity(nats + unknown * math.log(types), tokens) if types else None,
-            "types": types,
         },
         "accuracy": {f"top{k}": ratio(int((ranks_N <= k).sum()), tokens) for k in TOP},
         "mrr10": ratio(math.fsum(reciprocal), tokens),
