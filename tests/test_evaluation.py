@@ -134,7 +134,6 @@ def test_the_figures_follow_from_sum_and_counts(bpe_model: LoadedModel, text: Pa
             "including": found["perplexity"]["token"],
             "excluding": found["perplexity"]["token"],
             "adjusted": None,
-            "types": None,
         }
     )
     assert found["schema"] == "lstmlm.eval/1"

@@ -63,7 +63,7 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
     lossless, unknown, tokens = (at(result, name) for name in ("lossless", "tokens_unknown", "tokens"))
     said = []
     if unknown and tokens:
-        types = at(result, "oov", "types")
+        types = at(result, "unknown_types")
         adjusted = f"; adjusted, each also pays for the choice among their {types:,} types" if types else ""
         said.append(f"{unknown:,} of {tokens:,} tokens ({unknown / tokens:.2%}) are unknown to the model{adjusted}.")
         said.append("These figures compare only with those of models that have the same vocabulary.")
