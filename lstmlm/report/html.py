@@ -30,7 +30,7 @@ def page(result: Mapping[str, Any]) -> str:
         headline=_headline(result),
         contents="\n".join(f'<li><a href="#{_anchor(part)}">{_shown(part.title)}</a></li>' for part in found),
         sections="\n".join(_section(part, result) for part in found),
-        style=_STYLE + plots.STYLE + colours.STYLE,
+        style=plots.STYLE + colours.STYLE + _STYLE,
     )
 
 
@@ -123,7 +123,7 @@ def _shown(text: str) -> str:
     return escape(visible(text))
 
 
-_LONGEST_TITLE = 70
+_LONGEST_TITLE = 60
 _ROWS_BESIDE = 4
 """A table stands beside a plot if fewer rows stand above it; the others follow below, as wide as the page."""
 _STYLE = """\
@@ -162,11 +162,19 @@ th:last-child, td:last-child { padding-right: 0 }
 th { font-weight: 400; white-space: pre }
 thead th { color: var(--faint) }
 .r { text-align: right; white-space: nowrap }
+td.l:not(:last-child) { white-space: nowrap }
+td.l:last-child { min-width: 14rem }
 td.t { min-width: 8rem; overflow-wrap: anywhere; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .95em }
 .failed { color: var(--alarm); font-weight: 600 }
 #warnings { padding-left: 1.25rem; border-left: 3px solid var(--alarm) }
 pre { margin: 1.5rem 0; padding: 1.25rem 1.5rem; border: 1px solid var(--rule); border-radius: .4rem; line-height: 1.9 }
+@media (max-width: 30rem) {
+  body { padding: 2rem 1.25rem 4rem }
+  section { margin-top: 3rem }
+  .plot { font-size: 13px }
+}
 @media print {
+  :root { --paper: #fff }
   body { max-width: none; padding: 0; font-size: 10pt }
   nav { display: none }
   .scroll { overflow: visible }
