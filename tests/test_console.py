@@ -13,7 +13,7 @@ import pytest
 from test_cli import TINY, command
 
 from lstmlm.cli.main import run as run_command
-from lstmlm.report.terminal import visible
+from lstmlm.report.formatting import visible
 
 pytestmark = pytest.mark.usefixtures("clean_shell")
 

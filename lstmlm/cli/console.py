@@ -56,7 +56,7 @@ def program() -> str:
 def say(message: str) -> None:
     """One line on stderr, in which no file's name can act on a terminal."""
     if not all(character.isprintable() or character in "\n\t" for character in message):
-        from lstmlm.report.terminal import visible
+        from lstmlm.report.formatting import visible
 
         message = visible(message)
     click.echo(message, err=True)
@@ -65,7 +65,7 @@ def say(message: str) -> None:
 def safe(text: str) -> str:
     """`text` for stdout: as it is into a pipe or file, with control characters made visible on a terminal."""
     if sys.stdout is not None and sys.stdout.isatty():
-        from lstmlm.report.terminal import visible
+        from lstmlm.report.formatting import visible
 
         return visible(text)
     return text

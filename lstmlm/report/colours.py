@@ -12,7 +12,7 @@ from string import Template
 from rich.color import ColorSystem
 from rich.style import Style
 
-from lstmlm.report.terminal import visible
+from lstmlm.report.formatting import visible
 from lstmlm.surprisal import Surprisal
 
 RAMP = ("", "#677b94", "#6d75a6", "#826aaf", "#9d5aaa", "#b94793", "#d12f69", "#e10d1c")

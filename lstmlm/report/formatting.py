@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
+MANY_NATS = 1e5
+"""From here on, sums are shown without their fraction."""
 _MARKS = str.maketrans({"\n": "↵", "\t": "⇥"})
 
 
@@ -51,7 +53,7 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
 
 def nats(value: float | None) -> str:
     """A sum: `1,234.5`; without its fraction from 100,000 on."""
-    return "" if value is None else f"{value:,.{1 if abs(value) < 1e5 else 0}f}"
+    return "" if value is None else f"{value:,.{1 if value < MANY_NATS else 0}f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

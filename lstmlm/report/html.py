@@ -96,7 +96,7 @@ def _table(table: Table, heading: str) -> str:
 def _cell(kind: str, text: str, first: bool) -> str:
     if first and kind == "l":
         return f'<th scope="row" class="l">{_shown(text)}</th>'
-    return f'<td class="{kind}{" failed" * (text == "FAILED")}">{_shown(text)}</td>'
+    return f'<td class="{kind}{" failed" * (kind == "l" and text == "FAILED")}">{_shown(text)}</td>'
 
 
 def _coloured(result: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lstmlm.report.formatting import figure, interval, nats, one_line, setting, settings, whole
+from lstmlm.report.formatting import figure, interval, nats, one_line, settings, whole
 from lstmlm.report.layout import Section, at, section, table
 
 _MODES = {
@@ -17,7 +17,7 @@ _MODES = {
 
 
 def _exp(total: float | None, count: float | None, unit: str) -> str:
-    return "" if total is None or count is None else f"exp({nats(total)} nats / {whole(count)} {unit})"
+    return "" if total is None or count is None else f"exp({nats(total)} / {whole(count)} {unit})"
 
 
 # -- The headline, and what to think of it ----------------------------------------------------------------------------------
@@ -26,12 +26,11 @@ def _exp(total: float | None, count: float | None, unit: str) -> str:
 def headline(result: Mapping[str, Any]) -> Section | None:
     """Every perplexity with its interval, its sum and its count."""
     total, tokens, unknown = at(result, "nll_nats"), at(result, "tokens"), at(result, "tokens_unknown")
-    words, lines, size = (at(result, "text", name) for name in ("words", "lines", "bytes"))
+    words, lines = at(result, "text", "words"), at(result, "text", "lines")
     ends = words + lines if words is not None and lines is not None else None
-    bits = total / math.log(2) if total is not None else None
     rows = [
         _headline_row(result, "perplexity per word", "word", _exp(total, words, "words")),
-        _headline_row(result, "  with line ends", "word_with_eos", _exp(total, ends, "words+lines")),
+        _headline_row(result, "  with line ends", "word_with_eos", _exp(total, ends, "of both")),
         _headline_row(result, "perplexity per token", "token", _exp(total, tokens, "tokens")),
     ]
     if unknown and tokens:
@@ -41,16 +40,17 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         rows.append(("  without unknown", figure(excluding), "", made))
         made = _exp(math.log(adjusted) * tokens if adjusted else None, tokens, "tokens")
         rows.append(("  unknown adjusted", figure(adjusted), "", made))
-    made = f"{nats(bits)} bits / {whole(size)} bytes" if bits is not None and size is not None else ""
-    within = interval(at(result, "confidence95", "bits_per_byte"), 4)
-    rows.append(("bits per byte", figure(at(result, "bits_per_byte"), 4), within, made))
+    for label, name, unit in (("bits per byte", "bits_per_byte", "bytes"), ("bits per character", "bits_per_char", "chars")):
+        count = at(result, "text", unit)
+        made = f"{nats(total / math.log(2))} bits / {whole(count)} {unit}" if total is not None and count is not None else ""
+        rows.append((label, figure(at(result, name), 4), interval(at(result, "confidence95", name), 4), made))
     text = (
         "The surprisals of all tokens, in nats, are summed and divided by a count. A perplexity of 80 says that the model "
         "was as unsure, on average, as between 80 equally likely choices. The 95% interval says how far the figure may be "
         "from that of all text like this one."
     )
-    tables = table(("", "", "95% interval", "sum / count"), "lrll", rows)
-    return section("Perplexity", text, tables, "\n".join(_comparability(result) + protocol(result)))
+    tables = table(("", "", "95% interval", "nats / count"), "lrrl", rows)
+    return section("Perplexity", text, tables, "\n".join(_comparability(result) + _interval(result) + protocol(result)))
 
 
 def _headline_row(result: Mapping[str, Any], label: str, name: str, made: str) -> tuple[str, ...]:
@@ -66,11 +66,22 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
         types = at(result, "oov", "types")
         adjusted = f"; adjusted, each also pays for the choice among their {types:,} types" if types else ""
         said.append(f"{unknown:,} of {tokens:,} tokens ({unknown / tokens:.2%}) are unknown to the model{adjusted}.")
-    if lossless is not None:
-        bytes_too = " and bits per byte" if lossless else ""
-        losing = "" if lossless else "; bits per byte do not, as this tokenizer loses text"
-        said.append(f"Perplexities per word{bytes_too} compare models with different tokenizers{losing}.")
+        said.append("These figures compare only with those of models that have the same vocabulary.")
+    elif lossless:
+        said.append("Perplexities per word and bits per byte compare models with different tokenizers.")
+    elif lossless is not None:
+        said.append(
+            "Perplexities per word compare models with different tokenizers; bits per byte do not, as this one loses text."
+        )
     return said
+
+
+def _interval(result: Mapping[str, Any]) -> list[str]:
+    """What the intervals were made from."""
+    method, clusters, draws = (at(result, "confidence95", name) for name in ("method", "clusters", "draws"))
+    if method is None or clusters is None or draws is None:
+        return []
+    return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
 
 
 def protocol(result: Mapping[str, Any]) -> list[str]:
@@ -91,21 +102,25 @@ def protocol(result: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(result: Mapping[str, Any]) -> Section | None:
-    """A paragraph each."""
+    """What to know before a figure is believed, a paragraph each."""
     found = [one_line(warning) for warning in result.get("warnings") or []]
     return Section("Warnings", "\n".join(found)) if found else None
 
 
-def self_checks(result: Mapping[str, Any]) -> Section | None:
-    """What was tried on this model, on this text."""
-    checks = result.get("checks") or []
-    rows = [
-        (one_line(check.get("name", "")), "passed" if check["passed"] else "FAILED", one_line(check.get("detail") or ""))
-        for check in checks
+def checks(result: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """Name, whether it passed, and details of every self-check that could be made."""
+    return [
+        (one_line(check.get("name") or ""), check["passed"], one_line(check.get("detail") or ""))
+        for check in result.get("checks") or []
         if check.get("passed") is not None
     ]
+
+
+def self_checks(result: Mapping[str, Any]) -> Section | None:
+    """What was tried on this model, on this text."""
+    rows = [(name, "passed" if passed else "FAILED", detail) for name, passed, detail in checks(result)]
     text = "Each was tried on this model and this text while they were scored; a report with a failed one is worth nothing."
-    return section("Self-checks", text, table(("check", "", ""), "lll", rows))
+    return section("Self-checks", text, table(("", "", ""), "lll", rows))
 
 
 # -- Beside other models, and itself --------------------------------------------------------------------------------------
@@ -140,7 +155,9 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
     weights = [
         (name, _weights(at(row, "parameters", "weights")), whole(at(row, "tokens_per_second"))) for name, row in rows.items()
     ]
-    return section("Comparison", text, tables + table(("mixture", "weights", "tokens/s"), "llr", weights), _parameters(rows))
+    return section(
+        "Comparison", text, tables + table(("with memory", "weights", "tokens/s"), "llr", weights), _parameters(rows)
+    )
 
 
 def _change(share: float) -> str:
@@ -149,7 +166,8 @@ def _change(share: float) -> str:
 
 def _weights(weights: Mapping[str, float] | None) -> str:
     """Nothing for a single one."""
-    return " ".join(f"{part} {weight:.3f}" for part, weight in weights.items()) if weights and len(weights) > 1 else ""
+    shown = [f"{part} {weight:.3f}" for part, weight in (weights or {}).items() if weight is not None]
+    return " ".join(shown) if len(shown) > 1 else ""
 
 
 def _parameters(rows: Mapping[str, Any]) -> str:
@@ -173,7 +191,7 @@ def seeds(result: Mapping[str, Any]) -> Section | None:
     def cells(label: str, path: str, values: Any) -> tuple[str, ...]:
         return label, *(figure(at(values, name), 4 if name == "bits_per_byte" else 2) for name in names), path
 
-    rows = [cells(setting(run.get("seed") or ""), one_line(run.get("path") or ""), run) for run in runs]
+    rows = [cells(whole(run.get("seed")), one_line(run.get("path") or ""), run) for run in runs]
     rows.append(cells("mean", "", at(result, "seeds", "mean")))
     rows.append(cells("standard deviation", "", at(result, "seeds", "sd")))
     text = (
