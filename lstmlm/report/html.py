@@ -73,14 +73,12 @@ def _section(section: Section, result: Mapping[str, Any]) -> str:
 
 def _table(table: Table, heading: str) -> str:
     """Named by its title, or by the section's heading."""
-    kinds = table.align
     head = "".join(
         f'<th scope="col" class="{kind}">{_shown(name)}</th>' if name else "<td></td>"
-        for kind, name in zip(kinds, table.columns, strict=True)
+        for kind, name in zip(table.align, table.columns, strict=True)
     )
-    body = [
-        "<tr>" + "".join(map(_cell, kinds, row, [place == 0 for place in range(len(row))])) + "</tr>" for row in table.rows
-    ]
+    firsts = [True] + [False] * (len(table.columns) - 1)
+    body = [f"<tr>{''.join(map(_cell, table.align, row, firsts))}</tr>" for row in table.rows]
     name = f"<caption>{_shown(table.title)}</caption>" if table.title else ""
     label = "" if table.title else f' aria-labelledby="{heading}"'
     parts = [
