@@ -19,7 +19,7 @@ def training(result: Mapping[str, Any]) -> Section | None:
     points = [
         (*(whole(at(curve[row], name)) for name in ("seconds", "step", "tokens")), at(curve[row], "loss")) for row in shown
     ]
-    rows = [(*at_, figure(loss, 4), figure(math.exp(min(loss, 700)))) for *at_, loss in points if loss is not None]
+    rows = [(*when, figure(loss, 4), figure(math.exp(min(loss, 700)))) for *when, loss in points if loss is not None]
     tables = table(("seconds", "step", "tokens read", "loss", "perplexity"), "rrrrr", rows, keep=3)
     parts = [(one_line(name), settings(values)) for name, values in options.items()]
     text = "The loss is the mean surprisal of a validation token, in nats; perplexity, per token, is exp(loss)."
@@ -263,8 +263,8 @@ def calibration(result: Mapping[str, Any]) -> Section | None:
         bought = f"{before / tokens:.4f} to {after / tokens:.4f} nats per token, over {tokens:,} tokens of {split}"
     figures.append(("best temperature", figure(best, 3), bought))
     text = (
-        "Of the tokens that the model gives 30%, 30% should come. The first guesses are put into bins by their probability; "
-        "in each, the mean probability stands beside the share that was right."
+        "Of the tokens that the model gives 30%, 30% should come. The first guesses are put into bins by their "
+        "probability; in each, the mean probability stands beside the share that was right; the gap is in percentage points."
     )
     tables = bins + table(("", "", ""), "lrl", [row for row in figures if row[1]])
     return section("Calibration", text, tables, plot="reliability" if bins else "")
