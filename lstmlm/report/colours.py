@@ -71,7 +71,7 @@ def marked(shown: str, bits: float, figures: str, *, unknown: bool) -> str:
 def legend(per: str, *, unknown: bool) -> str:
     """The scale of the colours, as a paragraph of HTML."""
     underlined = '; <u class="unknown">unknown</u>' if unknown else ""
-    return f'<p class="legend">0 <i></i> {FULL_BITS} or more bits per {per}{underlined}</p>'
+    return f'<p class="legend">0 <i></i> <span>{FULL_BITS} or more bits per {per}{underlined}</span></p>'
 
 
 def _pieces(text: str, units: Sequence[Surprisal]) -> Iterator[tuple[str, Surprisal | None]]:
@@ -95,7 +95,7 @@ def _figures(unit: Surprisal) -> str:
 
 STYLE = """\
 .legend { display: flex; gap: .6rem; align-items: center; margin-top: .75rem }
-.legend i { width: 12rem; height: .8rem; border-radius: .2rem;
+.legend i { flex: 0 1 12rem; height: .8rem; border-radius: .2rem;
   background: linear-gradient(to right, rgb(var(--hot) / 0), rgb(var(--hot) / .7)) }
 pre { font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4 }
 pre span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: .15rem }

@@ -30,7 +30,7 @@ def page(result: Mapping[str, Any]) -> str:
         headline=_headline(result),
         contents="\n".join(f'<li><a href="#{_anchor(part)}">{_shown(part.title)}</a></li>' for part in found),
         sections="\n".join(_section(part, result) for part in found),
-        style=_STYLE + plots.STYLE + colours.STYLE,
+        style=plots.STYLE + colours.STYLE + _STYLE,
     )
 
 
@@ -73,14 +73,12 @@ def _section(section: Section, result: Mapping[str, Any]) -> str:
 
 def _table(table: Table, heading: str) -> str:
     """Named by its title, or by the section's heading."""
-    kinds = table.align
     head = "".join(
         f'<th scope="col" class="{kind}">{_shown(name)}</th>' if name else "<td></td>"
-        for kind, name in zip(kinds, table.columns, strict=True)
+        for kind, name in zip(table.align, table.columns, strict=True)
     )
-    body = [
-        "<tr>" + "".join(map(_cell, kinds, row, [place == 0 for place in range(len(row))])) + "</tr>" for row in table.rows
-    ]
+    firsts = [True] + [False] * (len(table.columns) - 1)
+    body = [f"<tr>{''.join(map(_cell, table.align, row, firsts))}</tr>" for row in table.rows]
     name = f"<caption>{_shown(table.title)}</caption>" if table.title else ""
     label = "" if table.title else f' aria-labelledby="{heading}"'
     parts = [
@@ -96,7 +94,7 @@ def _table(table: Table, heading: str) -> str:
 def _cell(kind: str, text: str, first: bool) -> str:
     if first and kind == "l":
         return f'<th scope="row" class="l">{_shown(text)}</th>'
-    return f'<td class="{kind}{" failed" * (text == "FAILED")}">{_shown(text)}</td>'
+    return f'<td class="{kind}{" failed" * (kind == "l" and text == "FAILED")}">{_shown(text)}</td>'
 
 
 def _coloured(result: Mapping[str, Any]) -> str:
@@ -123,7 +121,7 @@ def _shown(text: str) -> str:
     return escape(visible(text))
 
 
-_LONGEST_TITLE = 70
+_LONGEST_TITLE = 60
 _ROWS_BESIDE = 4
 """A table stands beside a plot if fewer rows stand above it; the others follow below, as wide as the page."""
 _STYLE = """\
@@ -162,11 +160,19 @@ th:last-child, td:last-child { padding-right: 0 }
 th { font-weight: 400; white-space: pre }
 thead th { color: var(--faint) }
 .r { text-align: right; white-space: nowrap }
+td.l:not(:last-child) { white-space: nowrap }
+td.l:last-child { min-width: 14rem }
 td.t { min-width: 8rem; overflow-wrap: anywhere; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .95em }
 .failed { color: var(--alarm); font-weight: 600 }
 #warnings { padding-left: 1.25rem; border-left: 3px solid var(--alarm) }
 pre { margin: 1.5rem 0; padding: 1.25rem 1.5rem; border: 1px solid var(--rule); border-radius: .4rem; line-height: 1.9 }
+@media (max-width: 30rem) {
+  body { padding: 2rem 1.25rem 4rem }
+  section { margin-top: 3rem }
+  .plot { font-size: 13px }
+}
 @media print {
+  :root { --paper: #fff }
   body { max-width: none; padding: 0; font-size: 10pt }
   nav { display: none }
   .scroll { overflow: visible }

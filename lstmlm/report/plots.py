@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from lstmlm.report.layout import at
+
 WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 34, 44
 """Space around the area of the plot, for the labels."""
@@ -111,9 +113,10 @@ def plot(name: str, result: Cell) -> str:
 
 def _training(result: Cell) -> str:
     """Validation loss against time, and the loss of the steps behind it."""
-    training = result.get("training") or {}
-    curve = _points(training.get("curve"), "seconds", "loss")
-    steps = _points(training.get("steps"), "seconds", "loss")
+    curve, steps = (
+        [(row["seconds"], row["loss"]) for row in _rows(result, ("training", name), "seconds", "loss")]
+        for name in ("curve", "steps")
+    )
     if len(curve) + len(steps) < 2:
         return ""
     end = max(seconds for seconds, _ in (*curve, *steps))
@@ -129,7 +132,10 @@ def _training(result: Cell) -> str:
         return drawing.svg("Loss of the training steps against time")
     drawing.line([(seconds / length, loss) for seconds, loss in curve], "line")
     for seconds, loss in curve:
-        drawing.dot((seconds / length, loss), f"{seconds:,.0f} s: {loss:.3f} nats per token, perplexity {_exp(loss)}")
+        drawing.dot(
+            (seconds / length, loss),
+            f"{seconds:,.0f} s: {loss:.3f} nats per token, perplexity {_figure(math.exp(min(loss, 700)))}",
+        )
     if shown:
         drawing.legend("validation", "training")
     best = min(loss for _, loss in curve)
@@ -138,11 +144,11 @@ def _training(result: Cell) -> str:
 
 def _position(result: Cell) -> str:
     """Perplexity by position in the document, in powers of two."""
-    cells = _cells(result, "breakdowns", "position")
+    cells = _rows(result, ("breakdowns", "position"), "low", "tokens", "perplexity")
     if len(cells) < 2:
         return ""
-    ends = [cell["high"] or 2 * cell["low"] - 1 for cell in cells]
-    octaves = range(math.ceil(math.log2(ends[-1] + 1)))
+    ends = [cell.get("high") or 2 * cell["low"] - 1 for cell in cells]
+    octaves = range(math.ceil(math.log2(cells[0]["low"])), math.ceil(math.log2(ends[-1] + 1)))
     every = math.ceil(len(octaves) / MOST_TICKS)
     ticks = tuple((2.0**octave, _short(2**octave)) for octave in octaves[::every])
     x = Axis("tokens into the document", cells[0]["low"], ends[-1] + 1, ticks, logarithmic=True)
@@ -160,7 +166,7 @@ def _position(result: Cell) -> str:
 
 def _frequency(result: Cell) -> str:
     """Perplexity by how often the token stands in the training text."""
-    cells = _cells(result, "breakdowns", "frequency")
+    cells = _rows(result, ("breakdowns", "frequency"), "low", "perplexity")
     if not cells:
         return ""
     # from 1, which is what a token costs that was certain: so the height of a bar is in bits
@@ -171,18 +177,20 @@ def _frequency(result: Cell) -> str:
     )
     drawing = Drawing(Axis("times in the training text", 0, len(cells), ticks), y)
     for number, cell in enumerate(cells):
-        share = f", {cell['share']:.1%} of all tokens" if cell.get("share") is not None else ""
-        said = f"{cell['name']} times in training: perplexity {_figure(cell['perplexity'])}{share}"
+        share = f", {cell['share']:.1%} of all tokens" if _drawable(cell.get("share")) else ""
+        said = f"{cell.get('name', '')}: perplexity {_figure(cell['perplexity'])}{share}"
         drawing.bar(number + 0.08, number + 0.92, cell["perplexity"], "bar", said)
         x, top = drawing.place((number + 0.5, cell["perplexity"]))
         drawing.text(x, top - 5, _figure(cell["perplexity"]))
-    rare, common = (f"{_figure(cell['perplexity'])} for {cell['name']}" for cell in (cells[0], cells[-1]))
-    return drawing.svg(f"Perplexity by frequency in the training text: {rare}, {common}")
+    rare, common = (_figure(cell["perplexity"]) for cell in (cells[0], cells[-1]))
+    return drawing.svg(
+        f"Perplexity by frequency in the training text: {rare} for the rarest, {common} for the most frequent"
+    )
 
 
 def _reliability(result: Cell) -> str:
     """How often the likeliest token is right, against its probability; the tokens' shares behind."""
-    bins = [cell for cell in _cells(result, "calibration", "bins", figure="accuracy") if cell["confidence"] is not None]
+    bins = _rows(result, ("calibration", "bins"), "low", "high", "tokens", "confidence", "accuracy")
     total = sum(cell["tokens"] for cell in bins)
     if not total:
         return ""
@@ -201,16 +209,15 @@ def _reliability(result: Cell) -> str:
 
 def _roc(result: Cell) -> str:
     """The ROC curve of the model's confidence that its first guess is right."""
-    classification = result.get("classification") or {}
-    points = [(x, y) for x, y in classification.get("roc") or [] if _finite(x) and _finite(y)]
+    points = [(x, y) for x, y in at(result, "classification", "roc") or [] if _drawable(x) and _drawable(y)]
     if len(points) < 2:
         return ""
     drawing = Drawing(linear("false positive rate", [0, 1]), linear("true positive rate", [0, 1]))
     drawing.line([*points, (points[-1][0], 0), (points[0][0], 0)], "area")
     drawing.line([(0, 0), (1, 1)], "ideal")
     drawing.line(points, "line")
-    area = classification.get("auc")
-    said = f"area {area:.3f}" if _finite(area) else ""
+    area = at(result, "classification", "auc")
+    said = f"area {area:.3f}" if _drawable(area) else ""
     drawing.text(*drawing.place((0.62, 0.3)), said)
     return drawing.svg(f"ROC curve of the confidence that the first guess is right{': ' * bool(said)}{said}")
 
@@ -256,22 +263,13 @@ def logarithmic(label: str, values: Sequence[float]) -> Axis:
     return Axis(label, ticks[0], ticks[-1], tuple((tick, _short(tick)) for tick in ticks), logarithmic=True)
 
 
-def _cells(result: Cell, owner: str, name: str, figure: str = "perplexity") -> list[Cell]:
-    """The rows of a table that have a figure to draw."""
-    rows = (result.get(owner) or {}).get(name) or []
-    return [row for row in rows if _finite(row.get(figure))]
+def _rows(result: Cell, path: tuple[str, ...], *figures: str) -> list[Cell]:
+    """The rows of a table that have all `figures`."""
+    return [row for row in at(result, *path) or [] if all(_drawable(row.get(figure)) for figure in figures)]
 
 
-def _points(rows: Sequence[Cell] | None, x: str, y: str) -> list[Point]:
-    return [(row[x], row[y]) for row in rows or [] if _finite(row.get(x)) and _finite(row.get(y))]
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _exp(nats: float) -> str:
-    return _figure(math.exp(nats)) if nats < 700 else "beyond all numbers"
+def _drawable(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e100
 
 
 def _figure(value: float) -> str:
