@@ -74,7 +74,17 @@ def test_losses_of_a_sampled_softmax_are_called_so(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["", '{"event": "step", "ste', "{}", "[]", "17", '{"event": "validation"}', '{"event": "step"}']
+    "damage",
+    [
+        "",
+        '{"event": "step", "step": 9, "tokens": 9, "seconds": 9, "loss": NaN}',
+        '{"event": "step", "ste',
+        "{}",
+        "[]",
+        "17",
+        '{"event": "validation"}',
+        '{"event": "step"}',
+    ],
 )
 def test_a_damaged_file_gives_none(damage: str, run: Path) -> None:
     file = run / "metrics.jsonl"
