@@ -8,10 +8,13 @@ import building
 import pytest
 
 from lstmlm.checkpoint import LoadedModel
-from lstmlm.corpus import Piece
+from lstmlm.config import CorpusConfig
+from lstmlm.corpus import Piece, open_texts
 from lstmlm.corpus.reading import into_documents
 from lstmlm.evaluation.samples import coloured, samples
+from lstmlm.evaluation.scored import score
 from lstmlm.surprisal import surprisals
+from lstmlm.token_store import read_text
 
 TEXT = "the cat can't\tfind the \u732b !\n\n\nthe dog\u00a0sat \n  \na zebra on\nthe cat sat"
 
@@ -84,3 +87,20 @@ def test_a_passage_ends_with_a_word_and_has_the_same_bits(loaded: LoadedModel, d
 def test_a_text_without_white_space_has_no_passage(loaded: LoadedModel) -> None:
     text = "cat" * 50
     assert coloured(building.scored(loaded, text), [Piece(text, ends_document=True)], characters=20) is None
+
+
+def test_a_passage_goes_on_in_the_next_file(loaded: LoadedModel, tmp_path: Path) -> None:
+    """Each file ends a document, with or without a line end."""
+    paths = [tmp_path / f"{number}.txt" for number in range(3)]
+    for path, content in zip(paths, ("the cat\n", "a dog", "the man saw\n"), strict=True):
+        path.write_text(content)
+    corpus = open_texts([str(path) for path in paths], CorpusConfig(), None)
+    scored = score(loaded, read_text(loaded.tokenizer, corpus.files("test")))
+    found = coloured(scored, corpus.pieces("test"))
+    assert found is not None
+    assert found["text"] == "the cat\na dogthe man saw\n"
+    alone = [
+        coloured(building.scored(loaded, path.read_text()), [Piece(path.read_text(), ends_document=True)]) for path in paths
+    ]
+    last = [bits for part in alone if part for _, _, bits, _ in part["units"]][-2:]
+    assert [bits for _, _, bits, _ in found["units"]][-2:] == pytest.approx(last, abs=1e-4)
