@@ -15,9 +15,12 @@ from lstmlm.adaptation.mixture import ROWS
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
 from lstmlm.corpus import Piece
+from lstmlm.corpus.reading import into_documents
+from lstmlm.evaluation.scored import Scored, score
 from lstmlm.model import LanguageModel
-from lstmlm.ngram import train_ngram
-from lstmlm.token_store import Ids, read_segments
+from lstmlm.ngram import LoadedNGram, train_ngram
+from lstmlm.predictor import AnyModel
+from lstmlm.token_store import Ids, read_segments, read_text
 from lstmlm.tokenizer import Tokenizer
 from lstmlm.training import RunOptions, train
 from lstmlm.training.events import Event
@@ -110,6 +113,19 @@ def warm(source: Path, start: Path | str, kind: str = "char", **training: Any) -
 def ids_of(loaded: LoadedModel, text: str) -> Ids:
     found, _ = read_segments(loaded.tokenizer, [[Piece(text, ends_document=True)]])
     return found[0]
+
+
+def scored(loaded: AnyModel, text: str, mode: str = "stream", *, documents: str = "file") -> Scored:
+    """A text of one file, read and scored."""
+    return score(loaded, read_text(loaded.tokenizer, [into_documents([text], documents)]), mode)
+
+
+def ngram(kind: str, *, order: int = 3) -> LoadedNGram:
+    """Of `text()`, in memory."""
+    vocabulary = tokenizer(kind)
+    ids, _ = read_segments(vocabulary, [[Piece(text(), ends_document=True)]])
+    model = train_ngram(ids, vocabulary_size=vocabulary.vocabulary_size, eos=vocabulary.eos, order=order)
+    return LoadedNGram(Path(kind), model, vocabulary, "file")
 
 
 def adaptation(loaded: LoadedModel) -> Adaptation:

@@ -25,7 +25,11 @@ from lstmlm.token_store import Ids
 
 
 def baselines(scored: Scored, training_segments: Sequence[Ids] | None, *, order: int = 5) -> dict[str, dict[str, Any]]:
-    """Sums and perplexities of baselines on exactly the model's targets; without training text, those that need none."""
+    """Sums and perplexities of baselines on exactly the model's targets; without training text, those that need none.
+
+    Raises:
+        DataError: there is not a single token in `training_segments`.
+    """
     tokenizer, counts_V = scored.loaded.tokenizer, scored.training_counts_V
     size = tokenizer.vocabulary_size
     nats = {"uniform": np.full(len(scored.ids_N), math.log(size))}

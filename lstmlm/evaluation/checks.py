@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,11 @@ from lstmlm.storage import sha256_of
 from lstmlm.token_store import Ids
 
 FIGURE = 1e-6
-"""Nats per token by which batch and chunk size may change the figure."""
+"""Nats per token by which batch and chunk size may change the figure; of few tokens, whose errors do not cancel, more."""
+ROUNDING_OF_ONE = 1e-5
+"""Nats by which rounding changes the surprisal of a token (measured: 8e-6 at most, 2 x 512, V = 33,278)."""
 ROUNDING = 1e-4
-"""Nats by which rounding may change the surprisal of a token, and by how much the sum of probabilities may differ from 1."""
+"""Nats by which it may change it, and by how much a sum of probabilities may differ from 1."""
 _TOKENS, _SEGMENTS = 256, 8
 """Of the part, at most."""
 _PLACES = 64
@@ -65,7 +68,7 @@ class Part:
 def self_checks(scored: Scored) -> list[dict[str, Any]]:
     """Every check that applies to the model: its name, whether it passed, and the figures that say so.
 
-    Takes a second or three: six passes over 256 tokens (2 x 512, V = 33,278, 2 cores).
+    It takes 2.4 s of one core (2 x 512, V = 33,278): some passes over 256 tokens.
     """
     part = _part(scored)
     outcomes = {name: check(scored, part) for name, check in _CHECKS.items()}
@@ -105,7 +108,10 @@ def _sum_to_one(scored: Scored, part: Part) -> Outcome:
 
 
 def _double_precision(scored: Scored, part: Part) -> Outcome:
-    """The same weights with every number in float64."""
+    """The same weights with every number in float64.
+
+    A chaotic model fails here alone: rounding decides what it remembers, so that its figures cannot be had again elsewhere.
+    """
     loaded = scored.loaded
     if isinstance(loaded, LoadedNGram):
         return None
@@ -162,12 +168,11 @@ def _causality(scored: Scored, part: Part) -> Outcome:
     The surprisals before may not change, and neither may the distribution in the middle itself: it would, if a token had a
     part in its own.
     """
-    size, cuts = scored.loaded.tokenizer.vocabulary_size, [len(ids) // 2 for ids in part.segments]
-    other = [ids.copy() for ids in part.segments]
-    for ids, cut in zip(other, cuts, strict=True):
-        ids[cut:] = (ids[cut:].astype(np.int64) + 1) % size
+    size, other = scored.loaded.tokenizer.vocabulary_size, [ids.copy() for ids in part.segments]
+    for ids in other:
+        ids[len(ids) // 2 :] = (ids[len(ids) // 2 :].astype(np.int64) + 1) % size
     found = _score(scored.loaded, other)
-    after_P = np.concatenate([np.arange(len(ids)) - cut for ids, cut in zip(part.segments, cuts, strict=True)])
+    after_P = np.concatenate([np.arange(len(ids)) - len(ids) // 2 for ids in other])
     changed_P = (after_P < 0) & (found.nats_N != part.scores.nats_N)
     for name in ("guess_N", "confidence_N", "entropy_N", "squares_N"):
         changed_P |= (after_P <= 0) & (getattr(found.guesses, name) != getattr(part.scores.guesses, name))
@@ -180,9 +185,10 @@ def _invariance(scored: Scored, part: Part) -> Outcome:
     alone_P = np.concatenate([_score(scored.loaded, [ids], chunk=_OTHER_CHUNK).nats_N for ids in part.segments])
     error_2P = np.stack([alone_P, part.scores.nats_N]) - part.nats_P
     figure, token = float(np.abs(error_2P.mean(1)).max()), float(np.abs(error_2P).max())
-    return figure < FIGURE and token < ROUNDING, (
-        f"alone or side by side, in chunks of {_OTHER_CHUNK} or {CHUNK}, {len(alone_P)} tokens differ by "
-        f"{figure:.1g} nats per token, allowed {FIGURE:g}"
+    allowed = max(FIGURE, ROUNDING_OF_ONE / math.sqrt(len(alone_P)))
+    return figure < allowed and token < ROUNDING, (
+        f"alone or side by side, in chunks of {_OTHER_CHUNK} or {CHUNK}, {len(alone_P)} tokens differ by {figure:.1g} nats "
+        f"per token, allowed {allowed:.1g}; one by {token:.1g}, allowed {ROUNDING:g}"
     )
 
 
@@ -198,8 +204,8 @@ def _once(scored: Scored, part: Part) -> Outcome:
         "bytes in lines": (int(read.line_bytes_L.sum()), text.bytes),
     }
     for name, found in ends.items():
-        counts[f"targets in {name}"] = (int(np.diff(found, prepend=0).clip(1).sum()), tokens)
-        parts = np.split(scored.nats_N, found[:-1])
+        parts = [scored.nats_N[begin:end] for begin, end in pairwise((0, *found))]
+        counts[f"targets in {name}"] = (sum(map(len, parts)), tokens)
         counts[f"nats in {name}"] = (math.fsum(map(math.fsum, parts)), scored.scores.nll_nats)
     if tokenizer.kind == "word" and tokenizer.config.normalization == "none":
         counts["words and line ends"] = (text.words + int((scored.ids_N == tokenizer.eos).sum()), tokens)
@@ -266,9 +272,9 @@ def _dropout(scored: Scored, part: Part) -> Outcome:
 _CHECKS: dict[str, Callable[[Scored, Part], Outcome]] = {
     "probabilities sum to 1": _sum_to_one,
     "causality, bit for bit": _causality,
-    "batch and chunk size": _invariance,
-    "every token once": _once,
-    "the model's tokenizer": _tokenizer,
-    "dropout off": _dropout,
-    "float64": _double_precision,
+    "batch and chunk size change nothing": _invariance,
+    "every token scored once": _once,
+    "the tokenizer is the model's": _tokenizer,
+    "dropout is off": _dropout,
+    "agrees with float64": _double_precision,
 }

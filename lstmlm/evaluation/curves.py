@@ -6,6 +6,7 @@ K step events, P points
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ def training_curves(loaded: AnyModel) -> dict[str, Any] | None:
         events = [json.loads(line) for line in lines]
         validations = [event for event in events if event["event"] == "validation"]
         steps = [event for event in events if event["event"] == "step"]
+        if not all(math.isfinite(event["loss"]) for event in (*validations, *steps)):
+            return None
         return {
             "curve": [{name: event[name] for name in _VALIDATION} for event in validations],
             "steps": _thinned(steps),
