@@ -162,7 +162,7 @@ def test_the_beginning_of_a_text_is_read_segment_by_segment(monkeypatch: pytest.
     segments = [building.ids_of(model, building.text(lines)) for lines in (2, 1, 3)]
     counts = [len(ids) for ids in segments]
     monkeypatch.setattr(module, "_BLOCK", 7)
-    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", 5 * model.tokenizer.vocabulary_size)
+    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", 30 * model.tokenizer.vocabulary_size)
     for tokens in (1, counts[0], counts[0] + 3, counts[0] + counts[1] + 20, 20_000):
         used = np.cumsum([0, *counts[:-1]])
         parts = [ids[: max(0, tokens - start)] for ids, start in zip(segments, used.tolist(), strict=True)]
