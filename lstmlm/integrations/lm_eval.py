@@ -14,7 +14,8 @@ of the same sum as those of `lstmlm eval --mode document`, where a document ther
                          that separate documents
     bits_per_byte        nats / ln 2 / bytes
 
-Models with a fixed window are given long documents in parts; here the state goes through all of one.
+Models with a fixed window are given long documents in parts; here the state goes through all of one. In a word model every
+unknown word is `<unk>`, and as likely: its figures on plain text are not those of a model that can spell all of it.
 """
 
 from __future__ import annotations
