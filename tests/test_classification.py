@@ -99,9 +99,7 @@ def test_only_the_most_frequent_thousand_words_are_looked_at() -> None:
     loaded = LoadedModel(building.Path(), building.model(tokenizer.vocabulary_size), tokenizer, "file")
     read = building.read(loaded, content)
     random = np.random.default_rng(5)
-    scored = building.said(
-        read, loaded, guess=np.where(random.random(len(read.ids_N)) < 0.5, read.ids_N, read.ids_N[::-1])
-    )
+    scored = building.said(read, loaded, guess=np.where(random.random(len(read.ids_N)) < 0.5, read.ids_N, read.ids_N[::-1]))
     found = classification(scored)
     assert (found["classes"], found["tokens"]) == (1000, 1001)
     expected = by_hand(scored)

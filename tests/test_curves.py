@@ -34,7 +34,7 @@ def test_they_are_those_of_the_run(run: Path) -> None:
     assert found is not None
     validations = [event for event in events(run) if event["event"] == "validation"]
     assert [point["loss"] for point in found["curve"]] == [event["loss"] for event in validations]
-    assert found["curve"][-1].keys() == {"seconds", "step", "tokens", "loss"}
+    assert found["curve"][-1].keys() == {"seconds", "step", "tokens", "loss", "scored"}
     steps = [event for event in events(run) if event["event"] == "step"]
     assert [(point["step"], point["loss"]) for point in found["steps"]] == [
         (event["step"], pytest.approx(event["loss"], rel=1e-12)) for event in steps

@@ -25,7 +25,7 @@ TEXT = "the cat sat on the mat .\nthe dog\n" * 40
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
-    path.write_text(TEXT)
+    path.write_text(TEXT * 20)  # several blocks of lines
     return path
 
 

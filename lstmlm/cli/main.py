@@ -64,10 +64,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a character is no reason to fail
     try:
-        lstmlm.main(args=None if arguments is None else list(arguments), prog_name="lstmlm", standalone_mode=False)
+        arguments = None if arguments is None else list(arguments)
+        code = lstmlm.main(args=arguments, prog_name="lstmlm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0  # of a check that failed
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
