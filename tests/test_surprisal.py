@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run
+from lstmlm.cli.score import COLUMNS
 from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
@@ -250,7 +250,10 @@ def test_json_has_all_of_it(word_model: LoadedModel, tmp_path: Path, capsys: pyt
     found = json.loads(scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "jsonl"))
     expected = surprisals(word_model, TEXT, "word")
     assert found["text"] == TEXT
-    assert found["units"] == [asdict(unit) | {"bits": unit.bits} for unit in expected]
+    assert [[unit[name] for name in COLUMNS] for unit in found["units"]] == [
+        [getattr(unit, name) for name in COLUMNS] for unit in expected
+    ]
+    assert {tuple(unit) for unit in found["units"]} == {COLUMNS}
     assert any(unit["unknown"] for unit in found["units"])
 
 

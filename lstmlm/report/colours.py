@@ -6,7 +6,8 @@ The colour says how many bits a piece takes, on one scale for all texts and mode
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from string import Template
 
 from rich.color import ColorSystem
@@ -21,6 +22,7 @@ each has a contrast of at least 4.2 both to black and to white."""
 BITS_PER_COLOUR = 2
 FULL_BITS = BITS_PER_COLOUR * len(RAMP)
 """As unexpected as one of 65,536."""
+_MARKS = str.maketrans(" \n\t", "␣↵⇥")
 
 
 def colour(unit: Surprisal, per: str) -> str:
@@ -28,19 +30,21 @@ def colour(unit: Surprisal, per: str) -> str:
     return RAMP[min(int(_bits(unit, per) / BITS_PER_COLOUR), len(RAMP) - 1)]
 
 
-def ansi(text: str, units: Sequence[Surprisal], per: str, *, coloured: bool) -> str:
+def ansi(text: str, units: Iterable[Surprisal], per: str, *, coloured: bool) -> Iterator[str]:
     """`text` with escape sequences, unknown words underlined; without colours, each piece is followed by its `[bits]`."""
-    drawn = []
     for piece, unit in _pieces(text, units):
         shown = visible(piece)
         if unit is None or not shown.strip():
-            drawn.append(shown)
+            yield shown
         elif not coloured:
-            drawn.append(f"{shown}[{_bits(unit, per):.0f}]")
+            yield f"{shown}[{_bits(unit, per):.0f}]"
         else:
-            style = Style(color=colour(unit, per) or None, underline=unit.unknown)
-            drawn.append(style.render(shown, color_system=ColorSystem.EIGHT_BIT))
-    return "".join(drawn)
+            yield _style(colour(unit, per), unit.unknown).render(shown, color_system=ColorSystem.EIGHT_BIT)
+
+
+@cache
+def _style(colour: str, unknown: bool) -> Style:
+    return Style(color=colour or None, underline=unknown)
 
 
 def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: str) -> str:
@@ -51,7 +55,7 @@ def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: s
         if unit is not None and piece:
             heat = min(_bits(unit, per) / FULL_BITS, 1.0)
             unknown = " class=unknown" if unit.unknown else ""
-            shown = f'<span style="--heat:{heat:.2f}" title="{_figures(unit)}"{unknown}>{shown}</span>'
+            shown = f'<span style="--heat:{heat:.2f}" title="{html.escape(_figures(unit))}"{unknown}>{shown}</span>'
         drawn.append(shown)
     bits = sum(unit.bits for unit in units)
     return _PAGE.substitute(
@@ -65,7 +69,7 @@ def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: s
     )
 
 
-def _pieces(text: str, units: Sequence[Surprisal]) -> Iterator[tuple[str, Surprisal | None]]:
+def _pieces(text: str, units: Iterable[Surprisal]) -> Iterator[tuple[str, Surprisal | None]]:
     """The whole text: units, and what stands between them."""
     place = 0
     for unit in units:
@@ -81,7 +85,11 @@ def _bits(unit: Surprisal, per: str) -> float:
 
 def _figures(unit: Surprisal) -> str:
     tokens = "1 token" if unit.tokens == 1 else f"{unit.tokens:,} tokens"
-    return f"{unit.bits:.2f} bits, {tokens}{', unknown' if unit.unknown else ''}"
+    figures = f"{unit.bits:.2f} bits, {tokens}{', unknown' if unit.unknown else ''}"
+    if (expected := unit.expectation) is None:
+        return figures
+    guess = f"{visible(expected.guess).translate(_MARKS)} {expected.probability:.0%}"
+    return f"{figures}; rank {expected.rank:,}, expected {guess}, entropy {expected.entropy_bits:.2f} bits"
 
 
 _PAGE = Template("""\
