@@ -45,7 +45,7 @@ def pairs_command(
 
     Each sentence is a text of its own and likely as all of it with its end. Ties count half. With memory (--cache,
     --dynamic), what is remembered is forgotten after each sentence.
-    """
+    """  # noqa: D301  # click wants the \b itself
     from lstmlm.pairs import GROUPS, Tally, judge, read_pairs
     from lstmlm.predictor import load_any, open_predictor
     from lstmlm.report.experiments import pairs_report

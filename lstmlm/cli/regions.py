@@ -47,7 +47,7 @@ def regions_command(model: str, source: str, boundary: str, json_path: str | Non
 
     Prints a row for each item, condition and region: surprisal (in bits, the sum over its words), words, tokens, words
     that the model does not know, text. The means by condition and region go to stderr.
-    """
+    """  # noqa: D301  # click wants the \b itself
     from lstmlm.predictor import load_any, open_predictor
     from lstmlm.regions import read_items, region_means, region_surprisals
     from lstmlm.report.experiments import regions_report
