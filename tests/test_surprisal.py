@@ -415,6 +415,27 @@ def test_colours_and_none(
     ]
 
 
+def test_joiners_are_kept_and_what_turns_a_line_around_is_not(
+    word_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Persian words and families of emoji need their joiners."""
+    monkeypatch.setenv("TERM", "dumb")
+    (tmp_path / "text.txt").write_text(
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f467 a\u202eb"
+    )
+    found = re.sub(r"\[\d+\]", "", scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "ansi"))
+    assert found == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f467 a\\u202eb\n"
+
+
+def test_line_ends_are_seen_where_they_are_tokens(
+    bpe_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("the\n\n\tcat\n")
+    source = scored(capsys, bpe_model.path, tmp_path / "text.txt", "--format", "html", "--per", "token")
+    assert source.count(' class="end">\n</span>') == 3
+    assert Page(source).text.strip("\n") == "the\n\n\tcat"
+
+
 def test_the_ramp_rises_and_can_be_read_on_black_and_on_white() -> None:
     """Contrast as the Web Content Accessibility Guidelines define it (WCAG 2, relative luminance)."""
     for text_colour in RAMP[1:]:

@@ -6,6 +6,7 @@ The colour says how many bits a piece takes, on one scale for all texts and mode
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from string import Template
@@ -22,6 +23,7 @@ each has a contrast of at least 4.2 both to black and to white."""
 BITS_PER_COLOUR = 2
 FULL_BITS = BITS_PER_COLOUR * len(RAMP)
 """As unexpected as one of 65,536."""
+_JOINERS = "\u200c\u200d"
 _MARKS = str.maketrans(" \n\t", "␣↵⇥")
 
 
@@ -33,13 +35,18 @@ def colour(unit: Surprisal, per: str) -> str:
 def ansi(text: str, units: Iterable[Surprisal], per: str, *, coloured: bool) -> Iterator[str]:
     """`text` with escape sequences, unknown words underlined; without colours, each piece is followed by its `[bits]`."""
     for piece, unit in _pieces(text, units):
-        shown = visible(piece)
+        shown = _shown(piece)
         if unit is None or not shown.strip():
             yield shown
         elif not coloured:
             yield f"{shown}[{_bits(unit, per):.0f}]"
         else:
             yield _style(colour(unit, per), unit.unknown).render(shown, color_system=ColorSystem.EIGHT_BIT)
+
+
+def _shown(piece: str) -> str:
+    """As `visible`, with the joiners of Persian words and of emoji, which cannot act on a terminal."""
+    return "".join(part if part in _JOINERS else visible(part) for part in re.split(f"([{_JOINERS}])", piece))
 
 
 @cache
@@ -54,8 +61,9 @@ def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: s
         shown = html.escape(piece)
         if unit is not None and piece:
             heat = min(_bits(unit, per) / FULL_BITS, 1.0)
-            unknown = " class=unknown" if unit.unknown else ""
-            shown = f'<span style="--heat:{heat:.2f}" title="{html.escape(_figures(unit))}"{unknown}>{shown}</span>'
+            classes = [name for name, is_so in (("unknown", unit.unknown), ("end", piece == "\n")) if is_so]
+            marks = f' class="{" ".join(classes)}"' if classes else ""
+            shown = f'<span style="--heat:{heat:.2f}" title="{html.escape(_figures(unit))}"{marks}>{shown}</span>'
         drawn.append(shown)
     bits = sum(unit.bits for unit in units)
     return _PAGE.substitute(
@@ -92,8 +100,7 @@ def _figures(unit: Surprisal) -> str:
     return f"{figures}; rank {expected.rank:,}, expected {guess}, entropy {expected.entropy_bits:.2f} bits"
 
 
-_PAGE = Template("""\
-<!doctype html>
+_PAGE = Template(r"""<!doctype html>
 <html>
 <head>
 <meta charset="utf-8">
@@ -114,6 +121,7 @@ p { margin: 0 }
 pre { margin: 2rem 0; font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4 }
 span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: .15rem }
 .unknown { text-decoration: underline dotted }
+.end::before { content: "\21b5"; color: var(--faint) }
 </style>
 </head>
 <body>
