@@ -32,6 +32,7 @@ _SEGMENTS_AT_ONCE = 64
 _FEW_SEGMENTS = 8
 _LEAST_LOGIT = -1e30
 """Below the highest; so that what is impossible adds 0 to the entropy and not nan."""
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,16 @@ def empty_guesses(count: int) -> Guesses:
     """To be filled in."""
     ranks_N, guess_N = np.empty(count, np.int32), np.empty(count, np.int32)
     return Guesses(ranks_N, guess_N, *(np.empty(count, np.float64) for _ in range(3)))
+
+
+def fill_guess(guesses: Guesses, place: int, probabilities_V: NDArray[np.float64], token: int) -> None:
+    """Write down what a distribution says where `token` stands."""
+    own = probabilities_V[token]
+    guess = int(probabilities_V.argmax())
+    guesses.ranks_N[place] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+    guesses.guess_N[place], guesses.confidence_N[place] = guess, probabilities_V[guess]
+    guesses.entropy_N[place] = -(probabilities_V @ np.log(np.maximum(probabilities_V, _TINY)))
+    guesses.squares_N[place] = probabilities_V @ probabilities_V
 
 
 def _window(

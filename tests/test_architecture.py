@@ -43,6 +43,8 @@ ROOMS = (
     "completion",
     "anticipation",
     "surprisal",
+    "pairs",
+    "regions",
     "evaluation",
     "comparison",
     "integrations",

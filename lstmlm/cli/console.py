@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEBUG = "LSTMLM_DEBUG"
 WIDTH_WITHOUT_TERMINAL = 100
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def errors_console() -> Console:
@@ -69,6 +70,15 @@ def safe(text: str) -> str:
 
         return visible(text)
     return text
+
+
+def tsv_row(cells: Sequence[str | float]) -> str:
+    r"""A line of tab-separated values, with \t \n \r \\ for what would break it."""
+    shown = (
+        cell.translate(_ESCAPES) if isinstance(cell, str) else f"{cell:.6f}" if isinstance(cell, float) else str(int(cell))
+        for cell in cells
+    )
+    return "\t".join(shown) + "\n"
 
 
 def write(text: str) -> None:

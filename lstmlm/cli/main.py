@@ -17,7 +17,9 @@ from lstmlm.cli.evaluate import eval_command
 from lstmlm.cli.generate import generate_command
 from lstmlm.cli.info import info_command
 from lstmlm.cli.ngram import arpa_command, ngram_command
+from lstmlm.cli.pairs import pairs_command
 from lstmlm.cli.recipes import recipes_command
+from lstmlm.cli.regions import regions_command
 from lstmlm.cli.repl import repl_command
 from lstmlm.cli.score import score_command
 from lstmlm.cli.train import train_command
@@ -46,6 +48,8 @@ for command in (
     complete_command,
     generate_command,
     score_command,
+    pairs_command,
+    regions_command,
     repl_command,
     info_command,
     recipes_command,

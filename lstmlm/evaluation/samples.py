@@ -53,7 +53,7 @@ def coloured(scored: Scored, pieces: Iterable[Piece], *, characters: int = CHARA
     unknown]. `None` where the text has no white space to cut it at.
     """
     kept = list(_beginning(pieces, characters))
-    units = taken_apart(scored.loaded.tokenizer, kept, scored.nats_N, "word")
+    units = taken_apart(scored.loaded.tokenizer, kept, scored.scores, "word")
     if not units:
         return None
     return {

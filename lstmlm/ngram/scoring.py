@@ -11,11 +11,10 @@ import numpy as np
 
 from lstmlm.errors import DivergedError
 from lstmlm.ngram.model import NGramModel
-from lstmlm.scoring import Scores, empty_guesses
+from lstmlm.scoring import Scores, empty_guesses, fill_guess
 from lstmlm.token_store import Ids
 
 _TOKENS_BETWEEN_REPORTS = 1 << 12
-_TINY = np.finfo(np.float64).tiny
 
 
 def score_with_ngrams(
@@ -46,13 +45,7 @@ def score_with_ngrams(
         context = model.start
         for token in map(int, segment):
             probabilities_V = model.probabilities(context)
-            own = probabilities_V[token]
-            # As in `scoring`: more likely, or as likely with a smaller id.
-            found.ranks_N[done] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
-            guess = int(probabilities_V.argmax())
-            found.guess_N[done], found.confidence_N[done] = guess, probabilities_V[guess]
-            found.entropy_N[done] = -(probabilities_V @ np.log(np.maximum(probabilities_V, _TINY)))
-            found.squares_N[done] = probabilities_V @ probabilities_V
+            fill_guess(found, done, probabilities_V, token)
             context = model.advance(context, token)
             done += 1
             if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(nats_N)):
