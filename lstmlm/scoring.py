@@ -159,6 +159,11 @@ def fill_guess(guesses: Guesses, place: int, probabilities_V: NDArray[np.float64
     guesses.squares_N[place] = probabilities_V @ probabilities_V
 
 
+def rows_at_once(vocabulary_size: int) -> int:
+    """Tokens whose logits are in memory together."""
+    return max(1, _LOGITS_AT_ONCE // vocabulary_size)
+
+
 def _window(
     segments: Sequence[Ids], starts: NDArray[np.int64], begin: int, end: int, eos: int
 ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
@@ -179,7 +184,7 @@ def _score_rows(
     model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, guesses: bool
 ) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
     """Nats of some tokens at a time, and, if asked for, the fields of `Guesses`, in their order."""
-    rows = max(1, _LOGITS_AT_ONCE // model.config.vocabulary_size)
+    rows = rows_at_once(model.config.vocabulary_size)
     for begin in range(0, len(hidden_NH), rows):
         part = slice(begin, begin + rows)
         logits_NV = model.logits(hidden_NH[part]).float()

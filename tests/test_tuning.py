@@ -131,7 +131,7 @@ def test_the_rows_are_drawn(model: LoadedModel, capsys: Out) -> None:
 
 def test_figures_that_flatter_say_so(model: LoadedModel, capsys: Out) -> None:
     assert run(["tune", str(model.path)]) == 0
-    assert figures(model, capsys, "--cache")["warnings"] == []
+    assert not any("flatters" in warning for warning in figures(model, capsys, "--cache")["warnings"])
     (note,) = figures(model, capsys, "--cache", "--split", "valid")["warnings"]
     assert "were tuned on this text" in note
     assert figures(model, capsys, "--split", "valid")["warnings"] == []

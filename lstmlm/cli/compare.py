@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the comparison as JSON; - prints it, and nothing else.")
+@click.option("--html", "html_path", metavar="FILE", help="Write the comparison as one HTML file, with plots.")
 @click.option("--markdown", "markdown_path", metavar="FILE", help="Write the comparison as Markdown.")
 def compare_command(
     models: tuple[str, ...],
@@ -37,6 +38,7 @@ def compare_command(
     text_field: str | None,
     threads: int | None,
     json_path: str | None,
+    html_path: str | None,
     markdown_path: str | None,
 ) -> None:
     """Compare every MODEL with the first one, on the same TEXT.
@@ -48,6 +50,7 @@ def compare_command(
     from lstmlm.config import updated
     from lstmlm.corpus import open_texts
     from lstmlm.predictor import load_any
+    from lstmlm.report.html import comparison_page
     from lstmlm.report.markdown import comparison_markdown
     from lstmlm.report.terminal import comparison_report
     from lstmlm.runtime import keep_freed_memory, set_threads
@@ -55,7 +58,7 @@ def compare_command(
 
     if len(models) < 2:
         raise click.UsageError(f"{models[0]} alone cannot be compared; expected two MODELs or more, and a TEXT")
-    outputs = [Path(path) for path in (json_path, markdown_path) if path not in (None, "-")]
+    outputs = [Path(path) for path in (json_path, markdown_path, html_path) if path not in (None, "-")]
     for path in outputs:
         check_output(path)
     set_threads(threads)
@@ -66,6 +69,8 @@ def compare_command(
     with token_progress("scoring") as progress:
         found = compare(chosen, corpus, mode=mode, names=models, progress=progress)
     data = to_json(found)
+    if html_path is not None:
+        write_output(Path(html_path), comparison_page(found).encode())
     if markdown_path is not None:
         write_output(Path(markdown_path), comparison_markdown(found).encode())
     if json_path == "-":

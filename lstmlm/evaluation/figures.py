@@ -30,10 +30,9 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
     interval = confidence(scored)
     warnings = text.notes(tokenizer.kind)
     if interval["clusters"] < FEWEST:
-        warnings.append(
-            f"the 95% interval comes from {interval['clusters']} {interval['method'].removeprefix('bootstrap, ')}: "
-            "too few to say much"
-        )
+        said = "comes from" if interval["clusters"] > 1 else "is missing: there is but"
+        kind = interval["method"].removeprefix("bootstrap, ")
+        warnings.append(f"the 95% interval {said} {interval['clusters']} of {FEWEST} {kind} that it takes")
     return {
         "schema": SCHEMA,
         "model": {

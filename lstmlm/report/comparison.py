@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from lstmlm.report.formatting import figure, nats, one_line, percent, whole
+from lstmlm.report.formatting import figure, letter, nats, one_line, percent, whole
 from lstmlm.report.layout import Section, Table, section, table
 
 _VERDICTS = {"not distinguished": "unclear"}
@@ -15,11 +16,6 @@ def comparison_sections(comparison: Mapping[str, Any]) -> list[Section]:
     """The differences; what to think of them; how the runs of each model vary; and how training got there."""
     parts = (_differences, _warnings, _seeds, _training)
     return [found for part in parts if (found := part(comparison)) is not None]
-
-
-def _letter(number: int) -> str:
-    """What a model is called in tables: A, the reference, to Z, A1..."""
-    return f"{chr(ord('A') + number % 26)}{number // 26 or ''}"
 
 
 def _differences(comparison: Mapping[str, Any]) -> Section | None:
@@ -41,7 +37,7 @@ def _differences(comparison: Mapping[str, Any]) -> Section | None:
     )
     rows = [
         (
-            f"{_letter(one['model'])} - {_letter(one['reference'])}",
+            f"{letter(one['model'])} - {letter(one['reference'])}",
             _signed(one["delta"]),
             one["unit"].replace(" per ", "/"),
             " to ".join(map(_signed, one["confidence95"] or ())),
@@ -72,7 +68,7 @@ def _models(comparison: Mapping[str, Any]) -> list[Table]:
     columns = ("", "parameters", "nats", "tokens", "per token", "per word", "bits/byte", "model")
     rows = [
         (
-            _letter(number),
+            letter(number),
             whole(model["parameters"]),
             nats(model["nll_nats"]),
             whole(model["tokens"]),
@@ -112,7 +108,7 @@ def _seeds(comparison: Mapping[str, Any]) -> Section | None:
             runs = [(str(run["seed"] or ""), run, one_line(run["path"])) for run in model["runs"]]
             for label, values, path in [*runs, ("mean", model["mean"], ""), ("standard deviation", model["sd"], "")]:
                 shown = figure(values["perplexity_token"]), figure(values["perplexity_word"])
-                rows.append((_letter(number), label, *shown, figure(values["bits_per_byte"], 4), path))
+                rows.append((letter(number), label, *shown, figure(values["bits_per_byte"], 4), path))
     said = "Trainings that differ in their seed. What is compared is the mean of their surprisals."
     return section("Seeds", said, table(("", "seed", "per token", "per word", "bits/byte", "run"), "llrrrl", rows))
 
@@ -124,10 +120,11 @@ def _training(comparison: Mapping[str, Any]) -> Section | None:
         return None
     if training["left_out"]:
         return Section("Training", f"Their losses do not stand side by side: {training['left_out']}.")
-    columns = ("seconds", *map(_letter, range(len(comparison["models"]))))
+    columns = ("seconds", *map(letter, range(len(comparison["models"]))))
     rows = [
         (f"{seconds:,.0f}", *(figure(perplexities[place]) for perplexities in training["perplexity"]))
         for place, seconds in enumerate(training["seconds"])
     ]
     said = "The best validation perplexity per token after some seconds of training."
-    return section("Training", said, table(columns, "r" * len(columns), rows))
+    found = section("Training", said, table(columns, "r" * len(columns), rows))
+    return replace(found, plot="learning") if found else None

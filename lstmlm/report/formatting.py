@@ -78,3 +78,8 @@ def settings(values: object) -> str:
         return "" if values is None else setting(values)
     shown = ((name.replace("_", " "), settings(value)) for name, value in values.items())
     return ", ".join(f"{name} {value}" for name, value in shown if value)
+
+
+def letter(number: int) -> str:
+    """What a model is called in tables: A, the reference, to Z, A1..."""
+    return f"{chr(ord('A') + number % 26)}{number // 26 or ''}"

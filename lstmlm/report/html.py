@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 
 from lstmlm.report import colours, plots
+from lstmlm.report.comparison import comparison_sections
 from lstmlm.report.formatting import figure, interval, visible
 from lstmlm.report.layout import Section, Table, at
 from lstmlm.report.overview import protocol
@@ -21,13 +22,22 @@ from lstmlm.report.sections import sections
 
 def page(result: Mapping[str, Any]) -> str:
     """The JSON object of `lstmlm eval --json`, drawn; the same bytes for the same object."""
-    found = sections(result)
     name, texts = at(result, "model", "path"), at(result, "text", "paths") or []
     heading = visible(" on ".join(part for part in (name, ", ".join(texts)) if part) or "A language model")
+    return _document(heading, _headline(result), sections(result), result)
+
+
+def comparison_page(comparison: Mapping[str, Any]) -> str:
+    """What `lstmlm.comparison.compare` found, drawn likewise."""
+    heading = visible(f"Models compared on {', '.join(comparison['text']['paths'])}")
+    return _document(heading, "", comparison_sections(comparison), comparison)
+
+
+def _document(heading: str, headline: str, found: Sequence[Section], result: Mapping[str, Any]) -> str:
     return _PAGE.substitute(
         title=escape(heading if len(heading) <= _LONGEST_TITLE else heading[: _LONGEST_TITLE - 1] + "…"),
         heading=escape(heading),
-        headline=_headline(result),
+        headline=headline,
         contents="\n".join(f'<li><a href="#{_anchor(part)}">{_shown(part.title)}</a></li>' for part in found),
         sections="\n".join(_section(part, result) for part in found),
         style=plots.STYLE + colours.STYLE + _STYLE,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from lstmlm.report.formatting import letter
 from lstmlm.report.layout import at
 
 WIDTH, HEIGHT = 440, 280
@@ -20,6 +21,9 @@ STYLE = """\
 .plot .axis { stroke: var(--faint) }
 .plot .tick, .plot .label, .plot .second { fill: var(--faint) }
 .plot .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round }
+.plot .other { fill: none; stroke: var(--ink); stroke-width: 1.5; stroke-linejoin: round }
+.plot .other1 { stroke-dasharray: 6 3 }
+.plot .other2 { stroke-dasharray: 2 3 }
 .plot .behind { fill: none; stroke: var(--faint); stroke-opacity: .55 }
 .plot .ideal { stroke: var(--faint); stroke-dasharray: 2 4 }
 .plot .dot, .plot .bar, .plot .first { fill: var(--accent) }
@@ -142,6 +146,23 @@ def _training(result: Cell) -> str:
     return drawing.svg(f"Validation loss against time: {len(curve)} points, the lowest {best:.3f} nats per token")
 
 
+def _learning(comparison: Cell) -> str:
+    """The validation losses of several models against time, a line for each run with its model's letter at the end."""
+    curves = [curve for curve in at(comparison, "training", "curves") or [] if len(curve["points"]) > 1]
+    if not curves or at(comparison, "training", "left_out"):
+        return ""
+    end = max(curve["points"][-1]["seconds"] for curve in curves)
+    unit, length = next((unit for unit in _UNITS if end >= 3 * unit[1]), _UNITS[-1])
+    losses = [point["loss"] for curve in curves for point in curve["points"]]
+    drawing = Drawing(linear(f"{unit} of training", [0, end / length]), linear("nats per token", losses))
+    for curve in curves:
+        points = [(point["seconds"] / length, point["loss"]) for point in curve["points"]]
+        drawing.line(points, "line" if curve["model"] == 0 else f"other other{(curve['model'] - 1) % 3}")
+        x, y = drawing.place(points[-1])
+        drawing.text(min(x + 8, WIDTH - 5), y - 5, letter(curve["model"]), "first" if curve["model"] == 0 else "value")
+    return drawing.svg(f"Validation loss of {len(curves)} training runs against time")
+
+
 def _position(result: Cell) -> str:
     """Perplexity by position in the document, in powers of two."""
     cells = _rows(result, ("breakdowns", "position"), "low", "tokens", "perplexity")
@@ -223,6 +244,7 @@ def _roc(result: Cell) -> str:
 
 
 PLOTS: Mapping[str, Callable[[Cell], str]] = {
+    "learning": _learning,
     "training": _training,
     "position": _position,
     "frequency": _frequency,
