@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import building
 import numpy as np
@@ -25,6 +27,7 @@ from lstmlm.evaluation import evaluate
 from lstmlm.evaluation.intervals import bootstrap_ratios
 from lstmlm.ngram import load_ngram, save_ngram, train_ngram
 from lstmlm.predictor import AnyModel
+from lstmlm.report.plots import plot
 
 Compare = Callable[..., dict[str, Any]]
 DIFFERENCES_C = np.array([0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.15, -0.3, 0.35, 0.1])
@@ -392,6 +395,7 @@ def test_the_report_says_what_was_found(
 ) -> None:
     runs = ",".join(str(loaded.path.parent) for loaded in pair)
     options = ["--documents", "blank-line", "--json", tmp_path / "c.json", "--markdown", tmp_path / "c.md"]
+    options += ["--html", tmp_path / "c.html"]
     assert run(["compare", *map(str, [good.path, runs, text, *options])]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -399,3 +403,17 @@ def test_the_report_says_what_was_found(
     for shown in (captured.out, (tmp_path / "c.md").read_text()):
         for said in ("B - A", "worse", f"{comparison['delta']:+.4f}", "40 documents", "standard deviation", "seconds"):
             assert said in shown
+    page = (tmp_path / "c.html").read_text()
+    assert f"{comparison['delta']:+.4f}" in page
+    assert "B - A" in page
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_learning_curves_are_drawn_side_by_side(pair: list[LoadedModel], source: Path) -> None:
+    runs = [loaded.path.parent for loaded in pair]
+    logged(runs[0], [(1.0, 3.0), (4.0, 2.5), (8.0, 2.75)])
+    logged(runs[1], [(3.0, 2.0), (3.5, 1.0)])
+    svg = ElementTree.fromstring(plot("learning", compare(pair, opened(source))))
+    assert [line.get("class") for line in svg.iter("polyline")] == ["line", "other other0"]
+    assert [text.text for text in svg.iter("text")][-2:] == ["A", "B"]
+    assert plot("learning", {"training": None}) == ""
