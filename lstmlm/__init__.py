@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstmlm.adaptation import AdaptedModel, load_adaptation, save_adaptation
     from lstmlm.beam import beam_search
     from lstmlm.checkpoint import load_model, save_model
+    from lstmlm.comparison import compare
     from lstmlm.completion import complete
     from lstmlm.config import (
         BeamConfig,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from lstmlm.generation import Session
     from lstmlm.model import LanguageModel
     from lstmlm.ngram import load_ngram, save_ngram, train_ngram
+    from lstmlm.pairs import Pair, Tally, judge, read_pairs
     from lstmlm.predictor import load_any, open_predictor
+    from lstmlm.regions import read_items, region_means, region_surprisals
     from lstmlm.surprisal import Surprisal, surprisals
     from lstmlm.tokenizer import Tokenizer
     from lstmlm.training import FITTED, RunOptions, train
@@ -44,23 +47,31 @@ _HOMES = {
     "LanguageModel": "model",
     "LstmlmError": "errors",
     "ModelConfig": "config",
+    "Pair": "pairs",
     "RunOptions": "training",
     "RuntimeConfig": "config",
     "SamplingConfig": "config",
     "Session": "generation",
     "Surprisal": "surprisal",
+    "Tally": "pairs",
     "Tokenizer": "tokenizer",
     "TokenizerConfig": "config",
     "TrainConfig": "config",
     "beam_search": "beam",
+    "compare": "comparison",
     "complete": "completion",
     "evaluate": "evaluation",
+    "judge": "pairs",
     "load_adaptation": "adaptation",
     "load_any": "predictor",
     "load_model": "checkpoint",
     "load_ngram": "ngram",
     "open_corpus": "corpus",
     "open_predictor": "predictor",
+    "read_items": "regions",
+    "read_pairs": "pairs",
+    "region_means": "regions",
+    "region_surprisals": "regions",
     "save_adaptation": "adaptation",
     "save_model": "checkpoint",
     "save_ngram": "ngram",
@@ -78,23 +89,31 @@ __all__ = [
     "LanguageModel",
     "LstmlmError",
     "ModelConfig",
+    "Pair",
     "RunOptions",
     "RuntimeConfig",
     "SamplingConfig",
     "Session",
     "Surprisal",
+    "Tally",
     "Tokenizer",
     "TokenizerConfig",
     "TrainConfig",
     "beam_search",
+    "compare",
     "complete",
     "evaluate",
+    "judge",
     "load_adaptation",
     "load_any",
     "load_model",
     "load_ngram",
     "open_corpus",
     "open_predictor",
+    "read_items",
+    "read_pairs",
+    "region_means",
+    "region_surprisals",
     "save_adaptation",
     "save_model",
     "save_ngram",

@@ -31,6 +31,8 @@ ADAPTIVE_CUTOFFS = (2_000, 10_000, 60_000)
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("stream", "document", "line")
+DEPTHS = ("headline", "details", "full")
+"""How much is in a report; see `evaluation.evaluate`."""
 UNITS = ("token", "word", "line")
 BOUNDARIES = ("leading", "trailing")
 

@@ -63,6 +63,7 @@ def cover(
     """ln p, and a token that spells less than the rest, after a way."""
     ways: list[Way] = []
     covered, looked_at = -math.inf, 0
+    in_parts = spelling.tokenizer.kind != "word"  # its tokens are what stands between white space
     while batch:
         for way in batch:
             row_S, rest = lookahead.row(way.node), pending[len(way.spelled) :]
@@ -70,7 +71,7 @@ def cover(
             if total > 0:
                 covered = float(np.logaddexp(covered, way.logprob + math.log(total)))
                 ways.append(way)
-            for place in spelling.within(rest):
+            for place in spelling.within(rest) if in_parts else []:
                 if row_S[place] > 0 and (*way.path, place) not in usual:
                     waiting.append((way.logprob + math.log(row_S[place]), way, place))
         waiting.sort(key=lambda step: -step[0])

@@ -10,8 +10,9 @@ T time, B batch (segments side by side), N scored tokens, V vocabulary, H hidden
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,25 @@ _LOGITS_AT_ONCE = 1 << 23
 """Numbers in a block of logits (32 MB)."""
 _SEGMENTS_AT_ONCE = 64
 _FEW_SEGMENTS = 8
+_LEAST_LOGIT = -1e30
+"""Below the highest; so that what is impossible adds 0 to the entropy and not nan."""
+_TINY = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What a model expects at each of N places."""
+
+    ranks_N: NDArray[np.int32]
+    """1 where the token that stands there was the likeliest; of equals, the smaller id comes first."""
+    guess_N: NDArray[np.int32]
+    """The likeliest token."""
+    confidence_N: NDArray[np.float64]
+    """Its probability."""
+    entropy_N: NDArray[np.float64]
+    """Of the next token, in nats."""
+    squares_N: NDArray[np.float64]
+    """The sum of p^2 over the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +57,8 @@ class Scores:
 
     nats_N: NDArray[np.float64]
     """Surprisal, -ln p(token | all before)."""
-    ranks_N: NDArray[np.int32] | None
-    """1 where the token was the most likely one; `None` unless asked for."""
+    guesses: Guesses | None
+    """`None` unless asked for."""
 
     @property
     def nll_nats(self) -> float:
@@ -72,7 +92,7 @@ def score_segments(
     *,
     eos: int,
     chunk: int = CHUNK,
-    ranks: bool = False,
+    guesses: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
     """Score every id of every segment exactly, state carried within a segment and zero at its start.
@@ -84,7 +104,7 @@ def score_segments(
     """
     starts = np.concatenate([[0], np.cumsum([len(segment) for segment in segments])])
     nats_N = np.empty(starts[-1], np.float64)
-    ranks_N = np.empty(starts[-1], np.int32) if ranks else None
+    found = empty_guesses(int(starts[-1])) if guesses else None
     by_length = sorted(range(len(segments)), key=lambda index: -len(segments[index]))
     was_training = model.training
     model.eval()
@@ -105,10 +125,13 @@ def score_segments(
                     scored_TB = torch.from_numpy(places_TB >= 0)
                     hidden_NH = hidden_TBH[scored_TB.to(model.device)]
                     targets_N = targets_TB[scored_TB].to(model.device)
-                    nats, rank = _score_rows(model, hidden_NH, targets_N, ranks)
+                    nats = np.empty(len(places_N), np.float64)
+                    for part, rows in _score_rows(model, hidden_NH, targets_N, guesses):
+                        nats[part] = rows[0]
+                        if found is not None:
+                            for kept_N, values in zip(vars(found).values(), rows[1:], strict=True):
+                                kept_N[places_N[part]] = values
                     nats_N[places_N] = nats
-                    if ranks_N is not None:
-                        ranks_N[places_N] = rank
                     if not np.isfinite(nats).all():
                         where = int(places_N[np.flatnonzero(~np.isfinite(nats))[0]])
                         raise DivergedError(f"token {where:,} of the text has no finite probability; the weights are broken")
@@ -117,7 +140,28 @@ def score_segments(
                         progress(done)
     finally:
         model.train(was_training)
-    return Scores(nats_N, ranks_N)
+    return Scores(nats_N, found)
+
+
+def empty_guesses(count: int) -> Guesses:
+    """To be filled in."""
+    ranks_N, guess_N = np.empty(count, np.int32), np.empty(count, np.int32)
+    return Guesses(ranks_N, guess_N, *(np.empty(count, np.float64) for _ in range(3)))
+
+
+def fill_guess(guesses: Guesses, place: int, probabilities_V: NDArray[np.float64], token: int) -> None:
+    """Write down what a distribution says where `token` stands."""
+    own = probabilities_V[token]
+    guess = int(probabilities_V.argmax())
+    guesses.ranks_N[place] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+    guesses.guess_N[place], guesses.confidence_N[place] = guess, probabilities_V[guess]
+    guesses.entropy_N[place] = -(probabilities_V @ np.log(np.maximum(probabilities_V, _TINY)))
+    guesses.squares_N[place] = probabilities_V @ probabilities_V
+
+
+def rows_at_once(vocabulary_size: int) -> int:
+    """Tokens whose logits are in memory together."""
+    return max(1, _LOGITS_AT_ONCE // vocabulary_size)
 
 
 def _window(
@@ -137,17 +181,26 @@ def _window(
 
 
 def _score_rows(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, ranks: bool
-) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
-    rows = max(1, _LOGITS_AT_ONCE // model.config.vocabulary_size)
-    nats, found = [], []
-    for hidden, targets in zip(torch.split(hidden_NH, rows), torch.split(targets_N, rows), strict=True):
-        logits_NV = model.logits(hidden).float()
-        target_N1 = logits_NV.gather(1, targets[:, None])
-        if ranks:
-            found.append(_ranks(logits_NV, target_N1, targets))
-        nats.append(log_normalizer(logits_NV) - target_N1.squeeze(1).double())
-    return torch.cat(nats).cpu().numpy(), torch.cat(found).int().cpu().numpy() if ranks else None
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, guesses: bool
+) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+    """Nats of some tokens at a time, and, if asked for, the fields of `Guesses`, in their order."""
+    rows = rows_at_once(model.config.vocabulary_size)
+    for begin in range(0, len(hidden_NH), rows):
+        part = slice(begin, begin + rows)
+        logits_NV = model.logits(hidden_NH[part]).float()
+        target_N1 = logits_NV.gather(1, targets_N[part, None])
+        found = [_ranks(logits_NV, target_N1, targets_N[part])] if guesses else []
+        highest_N, guess_N = logits_NV.max(-1)
+        logits_NV -= highest_N[:, None]
+        weights_NV = logits_NV.exp()
+        total_N = weights_NV.sum(-1)
+        normalizer_N = total_N.double().log()
+        if guesses:
+            mean_N = torch.linalg.vecdot(weights_NV, logits_NV.clamp_(min=_LEAST_LOGIT)) / total_N
+            squares_N = torch.linalg.vecdot(weights_NV, weights_NV) / total_N.square()
+            found += [guess_N, (-normalizer_N).exp(), normalizer_N - mean_N, squares_N]
+        nats_N = normalizer_N + highest_N.double() - target_N1.squeeze(1).double()
+        yield part, [values.cpu().numpy() for values in (nats_N, *found)]
 
 
 def _ranks(logits_NV: Tensor, target_N1: Tensor, targets_N: Tensor) -> Tensor:

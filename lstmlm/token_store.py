@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmlm.corpus import Piece, Survey, TextCounts
+from lstmlm.corpus.reading import split_lines
 from lstmlm.errors import ArtefactError, DataError
 from lstmlm.storage import read_json, sha256_of, storage_errors, to_json, write_atomic
 from lstmlm.tokenizer import Encoded, Tokenizer
@@ -68,25 +69,98 @@ class _Counter:
         return ids
 
 
+@dataclass(frozen=True)
+class ReadText:
+    """A text in memory: its N ids, where its files, documents and lines end in them, and the size of each line."""
+
+    ids_N: Ids
+    file_ends_F: NDArray[np.int64]
+    """One past the last id of each, those without ids left out; the same for documents and lines. A file ends both."""
+    document_ends_D: NDArray[np.int64]
+    line_ends_L: NDArray[np.int64]
+    line_bytes_L: NDArray[np.int64]
+    """UTF-8 of each line, with its line end and blank lines after it that belong to no document."""
+    line_words_L: NDArray[np.int64]
+    counts: TextCounts
+
+    def segments(self, mode: str) -> list[Ids]:
+        """The ids cut at each file (`stream`), each `document`, or each `line`."""
+        ends = {"stream": self.file_ends_F, "document": self.document_ends_D, "line": self.line_ends_L}[mode]
+        found: list[Ids] = np.split(self.ids_N, ends[:-1])  # type: ignore[assignment]  # all of one type
+        return [piece for piece in found if len(piece)]
+
+
+class _Lines:
+    """The sizes of lines, as the tokenizer counts lines, while a text passes by."""
+
+    def __init__(self, kind: str) -> None:
+        self.bytes: list[int] = []
+        self.words: list[int] = []
+        self._kind = kind
+        self._size = self._words = 0
+        """Of a line that has not ended, and of what stands before the first."""
+
+    def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        is_open = has_lines = False
+        for piece in pieces:
+            for line in split_lines(piece.text):
+                self._size += len(line.encode())
+                self._words += len(line.split())
+                is_open, has_lines = not line.endswith("\n"), True
+                if not is_open:
+                    self._close()
+            if piece.ends_document:
+                if is_open or (not has_lines and self._kind != "word"):  # an empty document is an `<eos>` alone
+                    self._close()
+                is_open = has_lines = False
+            if self.bytes and not is_open:
+                self.bytes[-1] += len(piece.separator.encode())
+            else:
+                self._size += len(piece.separator.encode())
+            yield piece
+        if is_open:
+            self._close()
+
+    def _close(self) -> None:
+        self.bytes.append(self._size)
+        self.words.append(self._words)
+        self._size = self._words = 0
+
+
+def read_text(tokenizer: Tokenizer, files: Iterable[Iterable[Piece]]) -> ReadText:
+    """All of a text, in memory: 2 or 4 bytes a token."""
+    watcher, lines = Survey(), _Lines(tokenizer.kind)
+    dtype = id_type(tokenizer.vocabulary_size)
+    ids: list[Ids] = []
+    ends: dict[str, list[int]] = {"file": [], "document": [], "line": []}
+    length = 0
+    for part in files:
+        for encoded in tokenizer.encode_documents(lines.watch(watcher.watch(part))):
+            ids.append(np.asarray(encoded.ids, dtype=dtype))
+            ends["line"] += [length + end for end in encoded.line_ends]
+            ends["document"] += [length + end for end in encoded.document_ends]
+            length += len(encoded.ids)
+        ends["file"].append(length)
+    file_ends_F, document_ends_D, line_ends_L = (
+        np.setdiff1d(np.array([*found, *ends["file"]], np.int64), 0) for found in ends.values()
+    )
+    return ReadText(
+        np.concatenate([np.empty(0, dtype), *ids]),
+        file_ends_F,
+        document_ends_D,
+        line_ends_L,
+        np.array(lines.bytes, np.int64),
+        np.array(lines.words, np.int64),
+        watcher.counts,
+    )
+
+
 def read_segments(
     tokenizer: Tokenizer, files: Iterable[Iterable[Piece]], mode: str = "stream"
 ) -> tuple[list[Ids], TextCounts]:
-    """The ids of a text, in memory, and its counts; cut at each file (`stream`), each `document`, or each `line`."""
-    watcher = Survey()
-    dtype = id_type(tokenizer.vocabulary_size)
-    segments: list[Ids] = []
-    for part in files:
-        ids: list[Ids] = []
-        ends: list[int] = []
-        length = 0
-        for encoded in tokenizer.encode_documents(watcher.watch(part)):
-            ids.append(np.asarray(encoded.ids, dtype=dtype))
-            found = encoded.line_ends if mode == "line" else encoded.document_ends if mode == "document" else []
-            ends += [length + end for end in found]
-            length += len(encoded.ids)
-        pieces = np.split(np.concatenate(ids), ends) if ids else []
-        segments += [piece for piece in pieces if len(piece)]
-    return segments, watcher.counts
+    """The ids of a text, in memory, cut as `ReadText.segments` says, and its counts."""
+    found = read_text(tokenizer, files)
+    return found.segments(mode), found.counts
 
 
 @dataclass(frozen=True)

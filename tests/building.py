@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from lstmlm.adaptation import Adaptation
 from lstmlm.adaptation.dynamic import measure_gradients
@@ -15,9 +17,13 @@ from lstmlm.adaptation.mixture import ROWS
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig, RuntimeConfig, TokenizerConfig, TrainConfig
 from lstmlm.corpus import Piece
+from lstmlm.corpus.reading import into_documents
+from lstmlm.evaluation.scored import Scored, score
 from lstmlm.model import LanguageModel
-from lstmlm.ngram import train_ngram
-from lstmlm.token_store import Ids, read_segments
+from lstmlm.ngram import LoadedNGram, train_ngram
+from lstmlm.predictor import AnyModel
+from lstmlm.scoring import Guesses, Scores
+from lstmlm.token_store import Ids, ReadText, read_segments, read_text
 from lstmlm.tokenizer import Tokenizer
 from lstmlm.training import RunOptions, train
 from lstmlm.training.events import Event
@@ -110,6 +116,41 @@ def warm(source: Path, start: Path | str, kind: str = "char", **training: Any) -
 def ids_of(loaded: LoadedModel, text: str) -> Ids:
     found, _ = read_segments(loaded.tokenizer, [[Piece(text, ends_document=True)]])
     return found[0]
+
+
+def scored(loaded: AnyModel, text: str, mode: str = "stream", *, documents: str = "file") -> Scored:
+    """A text of one file, read and scored."""
+    return score(loaded, read_text(loaded.tokenizer, [into_documents([text], documents)]), mode)
+
+
+def ngram(kind: str, *, order: int = 3) -> LoadedNGram:
+    """Of `text()`, in memory."""
+    vocabulary = tokenizer(kind)
+    ids, _ = read_segments(vocabulary, [[Piece(text(), ends_document=True)]])
+    model = train_ngram(ids, vocabulary_size=vocabulary.vocabulary_size, eos=vocabulary.eos, order=order)
+    return LoadedNGram(Path(kind), model, vocabulary, "file")
+
+
+def read(loaded: AnyModel, *documents: str) -> ReadText:
+    """One file of some documents."""
+    return read_text(loaded.tokenizer, [[Piece(document, ends_document=True) for document in documents]])
+
+
+def said(
+    read: ReadText,
+    loaded: AnyModel,
+    *,
+    nats: ArrayLike = 1.0,
+    guess: ArrayLike = 0,
+    confidence: ArrayLike = 0.5,
+    **given: Any,
+) -> Scored:
+    """A text of which a model is said to have said this; each figure one for all tokens, or one for each."""
+    count = len(read.ids_N)
+    guess_N = np.broadcast_to(np.asarray(guess, np.int32), count)
+    nats_N, confidence_N = (np.broadcast_to(np.asarray(value, np.float64), count) for value in (nats, confidence))
+    guesses = Guesses(np.where(guess_N == read.ids_N, 1, 2).astype(np.int32), guess_N, confidence_N, nats_N, confidence_N**2)
+    return Scored(loaded, read=read, scores=Scores(nats_N, guesses), **{"mode": "stream"} | given)
 
 
 def adaptation(loaded: LoadedModel) -> Adaptation:

@@ -291,8 +291,11 @@ def test_eval_json_has_exactly_the_documented_keys(model: str, capsys: Out) -> N
     assert {name: set(result[name]) for name in expected} == expected
     assert result.keys() - expected.keys() - {"warnings"} == {
         *("schema", "nll_nats", "tokens", "tokens_eos", "tokens_unknown", "bits_per_byte", "bits_per_char", "lossless"),
-        *("mrr10", "confidence95", "rows", "seconds", "tokens_per_second"),
+        *("mrr10", "confidence95", "rows", "seconds", "tokens_per_second", "unknown_types", "provenance", "cite"),
+        *("checks", "baselines", "breakdowns", "classification", "calibration", "training", "samples", "coloured"),
     }
+    assert {"perplexity_token", "method", "clusters"} <= result["confidence95"].keys()
+    assert all(check["passed"] for check in result["checks"])
 
 
 def test_eval_writes_its_json_beside_the_table(model: str, source: Path, capsys: Out) -> None:

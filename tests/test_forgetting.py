@@ -18,7 +18,7 @@ from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run as run_command
 from lstmlm.corpus import open_corpus
 from lstmlm.evaluation import evaluate, forgetting
-from lstmlm.report.terminal import forgetting_report
+from lstmlm.report.training import forgetting_report
 from lstmlm.training import RunOptions, train
 
 Out = pytest.CaptureFixture[str]

@@ -477,8 +477,8 @@ def test_the_report(unigram: LoadedModel) -> None:
     assert (
         "\n".join(lines)
         == """\
-next word right      25.0%  top 3 75.0%  top 5 75.0%  top 10 75.0%  MRR@10 0.458  of 4 words
-  in vocabulary      33.3%  top 3 100.0%  top 5 100.0%  top 10 100.0%  MRR@10 0.611  of 3 words
+next word right      25.0%  top 3, 5, 10: 75.0%, 75.0%, 75.0%; MRR@10 0.458; of 4 words
+  in vocabulary      33.3%  top 3, 5, 10: 100.0%, 100.0%, 100.0%; MRR@10 0.611; of 3 words
   under 25% typed     0.0%  top 3 0.0%  at 1 places
   25% to 50% typed   50.0%  top 3 75.0%  at 4 places
   50% to 75% typed   50.0%  top 3 75.0%  at 4 places
@@ -488,7 +488,6 @@ ghost right          16.7%  where it is above 30%: at 100.0% of 6 places
   while typing       66.7%  where it is above 30%: at 60.0% of 10 places
 calibration error    10.6%  of the percentages of 34 words shown
 ms per list           2.25  p90 3.00  p99 10.12
-  while typing           -  p90 -  p99 -
-4 of 4 words, and 2 marks and unknown words between them, typed with 5 words shown; choosing one is one key and brings
-its space."""
+4 of 4 words, and 2 marks and unknown words between them, typed with 5 words shown; choosing one is
+one key and brings its space."""
     )

@@ -51,10 +51,10 @@ def by_definition(model: LanguageModel, segment: Ids) -> tuple[NDArray[np.float6
 def test_each_token_is_scored_given_all_before_it(shape: dict[str, Any]) -> None:
     model = building.model(V, num_layers=2, **shape)
     parts = segments(17, 1, 60, 3)
-    scores = score_segments(model, parts, eos=EOS, ranks=True)
+    scores = score_segments(model, parts, eos=EOS, guesses=True)
     expected = [by_definition(model, part) for part in parts]
     np.testing.assert_allclose(scores.nats_N, np.concatenate([nats for nats, _ in expected]), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(scores.ranks_N, np.concatenate([ranks for _, ranks in expected]))
+    np.testing.assert_array_equal(scores.guesses.ranks_N, np.concatenate([ranks for _, ranks in expected]))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -71,8 +71,8 @@ def test_the_chunk_size_does_not_change_the_figure(shape: dict[str, Any], length
 def test_segments_are_scored_as_if_alone_whatever_stands_beside_them(lengths: list[int], chunk: int) -> None:
     """Every token once, at its place in the text; nothing of the padding is scored."""
     model, parts = building.model(V), segments(*lengths)
-    together = score_segments(model, parts, eos=EOS, chunk=chunk, ranks=True)
-    alone = [score_segments(model, [part], eos=EOS, ranks=True) for part in parts]
+    together = score_segments(model, parts, eos=EOS, chunk=chunk, guesses=True)
+    alone = [score_segments(model, [part], eos=EOS, guesses=True) for part in parts]
     assert len(together.nats_N) == sum(lengths)
     np.testing.assert_allclose(together.nats_N, np.concatenate([scores.nats_N for scores in alone]), rtol=1e-5, atol=1e-5)
     assert together.nll_nats == pytest.approx(math.fsum(scores.nll_nats for scores in alone), abs=1e-6 * sum(lengths))
@@ -96,20 +96,20 @@ def test_tied_symbols_rank_by_id() -> None:
     with torch.no_grad():
         model.output.weight.zero_()
         model.output.bias.zero_()
-    found = score_segments(model, [all_ids], eos=EOS, ranks=True).ranks_N
+    found = score_segments(model, [all_ids], eos=EOS, guesses=True).guesses.ranks_N
     assert found is not None
     assert found.tolist() == list(range(1, V + 1))
     biases_V = torch.randint(4, (V,), generator=torch.Generator().manual_seed(1)).float()
     with torch.no_grad():
         model.output.bias.copy_(biases_V)
-    found = score_segments(model, [all_ids], eos=EOS, ranks=True).ranks_N
+    found = score_segments(model, [all_ids], eos=EOS, guesses=True).guesses.ranks_N
     order = sorted(range(V), key=lambda token: (-float(biases_V[token]), token))
     assert found is not None
     assert found.tolist() == [1 + order.index(token) for token in range(V)]
 
 
 def test_ranks_only_on_request() -> None:
-    assert score_segments(building.model(V), segments(5), eos=EOS).ranks_N is None
+    assert score_segments(building.model(V), segments(5), eos=EOS).guesses is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import building
+import conversing
 import numpy as np
 import pytest
 import torch
 
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
+from lstmlm.cli.score import COLUMNS
 from lstmlm.config import BOUNDARIES, UNITS, CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.corpus.reading import into_documents
@@ -25,8 +27,9 @@ from lstmlm.errors import DataError, DivergedError, UsageError
 from lstmlm.evaluation import evaluate
 from lstmlm.generation import Session
 from lstmlm.ngram import LoadedNGram, train_ngram
+from lstmlm.predictor import NeuralPredictor, open_predictor
 from lstmlm.report.colours import RAMP, colour
-from lstmlm.surprisal import Surprisal, surprisals
+from lstmlm.surprisal import Surprisal, surprisals, surprisals_of
 
 TEXT = "the  cat can't\tfind the caf\u00e9 \u732b !\n\n\nthe <eos> dog\u00a0sat \n  \n\ta <unk> on"
 """Two spaces, a tab, blank lines, spaces alone, a no-break space, characters of several bytes, no line end at its end."""
@@ -251,8 +254,141 @@ def test_json_has_all_of_it(word_model: LoadedModel, tmp_path: Path, capsys: pyt
     found = json.loads(scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "jsonl"))
     expected = surprisals(word_model, TEXT, "word")
     assert found["text"] == TEXT
-    assert found["units"] == [asdict(unit) | {"bits": unit.bits} for unit in expected]
+    assert [[unit[name] for name in COLUMNS] for unit in found["units"]] == [
+        [getattr(unit, name) for name in COLUMNS] for unit in expected
+    ]
+    assert {tuple(unit) for unit in found["units"]} == {COLUMNS}
     assert any(unit["unknown"] for unit in found["units"])
+
+
+@pytest.mark.parametrize("rule", ["file", "blank-line"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_is_cut_where_nobody_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, rule: str
+) -> None:
+    model = building.saved_model(tmp_path / "model", kind, documents=rule)
+    text = f"{TEXT}\n\n{TEXT}\n"
+    expected = [surprisals(model, text, per) for per in UNITS]
+    monkeypatch.setattr("lstmlm.surprisal._CHARACTERS_AT_ONCE", 3)
+    assert [surprisals(model, text, per) for per in UNITS] == expected
+    for unit in expected[0]:
+        assert unit.line == 1 + text.count("\n", 0, max(0, unit.end - (unit.text == "\n"))) or unit.start == unit.end
+
+
+def test_several_texts_are_read_each_from_the_start(loaded: LoadedModel) -> None:
+    texts = [TEXT, "", "the cat", TEXT + "\n"]
+    for boundary in BOUNDARIES:
+        for text, found in zip(texts, surprisals_of(loaded, texts, "word", boundary=boundary), strict=True):
+            alone, together = surprisals(loaded, text, "word", boundary=boundary), list(found)
+            assert pieces(together) == pieces(alone)
+            assert [word.nats for word in together] == pytest.approx([word.nats for word in alone], abs=1e-5)
+
+
+def test_what_was_expected(tmp_path: Path) -> None:
+    """In a model whose probabilities are known: the -> cat .5, can .4, dog .1; cat -> sat .9, can .1."""
+    model = conversing.bigram_model(tmp_path / "model")
+    text = "the can\ncat can"
+    places = [conversing.UNIGRAM, conversing.BIGRAMS["the"], None, None, conversing.BIGRAMS["cat"], None]
+    ways = {
+        "as it is": open_predictor(model),
+        "step by step": Stepping(model),
+    }
+    for way, predictor in ways.items():
+        for boundary in BOUNDARIES:
+            found = surprisals(predictor, text, boundary=boundary, expectations=True)
+            assert len(found) == len(places)
+            for token, known in zip(found, places, strict=True):
+                expectation = token.expectation
+                assert expectation is not None, way
+                entropy = -sum(p * math.log(p) for p in (known or conversing.UNIGRAM).values())
+                assert expectation.entropy_nats == pytest.approx(entropy, abs=1e-4)
+                assert expectation.entropy_bits == pytest.approx(entropy / math.log(2), abs=1e-4)
+                guess, probability = max((known or conversing.UNIGRAM).items(), key=lambda item: item[1])
+                assert (expectation.guess, expectation.probability) == (guess, pytest.approx(probability, abs=1e-4))
+            assert [token.expectation.rank for token in found if token.expectation] == [1, 2, 5, 2, 2, 5]
+    words = surprisals(Stepping(model), text, "word", expectations=True)
+    assert [word.expectation for word in words] == [found[place].expectation for place in (0, 1, 3, 4)]
+    assert surprisals(model, text)[0].expectation is None
+
+
+class Stepping(NeuralPredictor):
+    """Reads token by token, as what learns must."""
+
+    learns = True
+
+
+def test_of_a_word_what_was_expected_is_that_of_its_first_token(bpe_model: LoadedModel) -> None:
+    tokens, words = (surprisals(bpe_model, "a can't find", per, expectations=True) for per in ("token", "word"))
+    first = [0]
+    for word in words[:-1]:
+        first.append(first[-1] + word.tokens)
+    assert [word.expectation for word in words] == [tokens[place].expectation for place in first]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ngrams_expect_something_too(kind: str) -> None:
+    model = ngram(kind)
+    for token in surprisals(model, "the cat sat", expectations=True):
+        assert token.expectation is not None
+        if token.expectation.rank == 1:
+            assert math.exp(-token.nats) == pytest.approx(token.expectation.probability)
+        else:
+            assert math.exp(-token.nats) <= token.expectation.probability
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_progress_counts_every_token(bpe_model: LoadedModel, boundary: str) -> None:
+    seen: list[tuple[int, int]] = []
+    tokens = surprisals(bpe_model, TEXT * 30, boundary=boundary, progress=lambda *counts: seen.append(counts))
+    assert seen[-1] == (len(tokens), len(tokens))
+    assert len(seen) > 1
+    assert all(before < after for (before, _), (after, _) in pairwise(seen))
+
+
+def table(text: str) -> list[dict[str, str]]:
+    header, *rows = (row.split("\t") for row in text.splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_a_table_by_sentence_and_word(
+    word_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    rows = table(scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "psycholing"))
+    words = surprisals(word_model, TEXT, "word")
+    assert list(rows[0]) == ["sentence_id", "token_id", "token", "surprisal", "tokens", "unknown"]
+    assert [row["token"] for row in rows] == WORDS
+    assert [row["sentence_id"] for row in rows] == ["1"] * 8 + ["4"] * 4 + ["6"] * 3
+    assert [row["token_id"] for row in rows] == [*"12345678", *"1234", *"123"]
+    assert [float(row["surprisal"]) for row in rows] == pytest.approx([word.bits for word in words], abs=1e-6)
+    assert [row["unknown"] == "1" for row in rows] == [word.unknown for word in words]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the cat\n\nthe zebra\n")))
+    alone = table(scored(capsys, word_model.path, "--format", "psycholing"))
+    assert [(row["sentence_id"], row["token_id"], row["token"]) for row in alone] == [
+        ("1", "1", "the"),
+        ("1", "2", "cat"),
+        ("3", "1", "the"),
+        ("3", "2", "zebra"),
+    ]
+    assert alone[0]["surprisal"] == alone[2]["surprisal"] == rows[0]["surprisal"]  # nothing is remembered
+
+
+def test_all_columns(bpe_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    arguments = bpe_model.path, tmp_path / "text.txt", "--columns", "all"
+    words = surprisals(bpe_model, TEXT, "word", expectations=True)
+    for style in ("tsv", "psycholing"):
+        rows = table(scored(capsys, *arguments, "--format", style))
+        assert list(rows[0])[-4:] == ["rank", "entropy_bits", "guess", "probability"]
+        assert [int(row["rank"]) for row in rows] == [word.expectation.rank for word in words if word.expectation]
+    units = json.loads(scored(capsys, *arguments, "--format", "jsonl"))["units"]
+    for unit, word in zip(units, words, strict=True):
+        expected = word.expectation
+        assert expected is not None
+        assert unit["guess"] == expected.guess
+        assert (unit["entropy_bits"], unit["probability"]) == (expected.entropy_bits, expected.probability)
+    titles = Page(scored(capsys, *arguments, "--format", "html")).titles
+    assert all(f"rank {unit['rank']}, expected " in title for unit, title in zip(units, titles, strict=True))
 
 
 def test_colours_and_none(
@@ -278,6 +414,27 @@ def test_colours_and_none(
     assert [int(bits) for bits in re.findall(r"\[(\d+)\]", plain)] == [
         round(word.bits) for word in surprisals(word_model, TEXT + "\x1b[2J", "word")
     ]
+
+
+def test_joiners_are_kept_and_what_turns_a_line_around_is_not(
+    word_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Persian words and families of emoji need their joiners."""
+    monkeypatch.setenv("TERM", "dumb")
+    (tmp_path / "text.txt").write_text(
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f467 a\u202eb"
+    )
+    found = re.sub(r"\[\d+\]", "", scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "ansi"))
+    assert found == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f467 a\\u202eb\n"
+
+
+def test_line_ends_are_seen_where_they_are_tokens(
+    bpe_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("the\n\n\tcat\n")
+    source = scored(capsys, bpe_model.path, tmp_path / "text.txt", "--format", "html", "--per", "token")
+    assert source.count(' class="end">\n</span>') == 3
+    assert Page(source).text.strip("\n") == "the\n\n\tcat"
 
 
 def test_the_ramp_rises_and_can_be_read_on_black_and_on_white() -> None:
@@ -331,6 +488,8 @@ def test_a_page_shows_the_text_and_its_figures(
     [
         (["--format", "html"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
         (["-", "--encoding-errors", "replace"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
+        (["--format", "psycholing", "--per", "line"], 2, "lstmlm: psycholing has a row for each word or token; expected"),
+        (["--format", "ansi", "--columns", "all"], 2, "lstmlm: colours have no columns; expected another --format"),
         (["nowhere.txt"], 2, "lstmlm: nowhere.txt: No such file or directory\n"),
         (["empty.txt"], 4, "lstmlm: empty.txt is empty; expected some text\n"),
         (["latin-1.txt"], 4, "lstmlm: latin-1.txt is not UTF-8: byte 0xe9 at offset 1,003; convert it"),

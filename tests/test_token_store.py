@@ -10,10 +10,13 @@ from typing import Any
 import building
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lstmlm.corpus import Piece, survey
+from lstmlm.corpus.reading import into_documents
 from lstmlm.errors import ArtefactError, DataError, LstmlmError, StorageError
-from lstmlm.token_store import TokenCounts, build_store, count_tokens, id_type, open_store
+from lstmlm.token_store import TokenCounts, build_store, count_tokens, id_type, open_store, read_text
 from lstmlm.tokenizer import Tokenizer
 
 PIECES = [Piece(building.text()), Piece("", ends_document=True), Piece("the zebra\n", ends_document=True)]
@@ -186,3 +189,30 @@ def test_an_altered_file_of_the_same_size_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(ArtefactError, match="altered"):
         open_store(tmp_path / "train", verify=True)
+
+
+LINES = st.lists(st.sampled_from(["a cat", "\n", "\n\n", " ", "the dog\n", "x", "\u00e9\n"]), max_size=12).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(["word", "char", "byte", "bpe"]), files=st.lists(LINES, min_size=1, max_size=3), data=st.data())
+def test_lines_are_those_of_the_tokens_and_add_up_to_the_text(kind: str, files: list[str], data: st.DataObject) -> None:
+    parts = []
+    for text in files:
+        lines, blocks = text.splitlines(keepends=True), []
+        while lines:
+            size = data.draw(st.integers(1, len(lines)))
+            blocks.append("".join(lines[:size]))
+            lines = lines[size:]
+        parts.append(list(into_documents(blocks, data.draw(st.sampled_from(["file", "blank-line"])))))
+    found = read_text(building.tokenizer(kind), parts)
+    if not len(found.ids_N):
+        return
+    assert len(found.line_bytes_L) == len(found.line_words_L) == len(found.line_ends_L)
+    assert found.line_bytes_L.sum() == found.counts.bytes
+    assert found.line_words_L.sum() == found.counts.words
+    for ends in (found.file_ends_F, found.document_ends_D, found.line_ends_L):
+        assert ends[-1] == len(found.ids_N)
+        assert (np.diff(ends, prepend=0) > 0).all()
+    for mode in ("stream", "document", "line"):
+        assert np.concatenate(found.segments(mode)).tolist() == found.ids_N.tolist()

@@ -131,12 +131,10 @@ def test_the_rows_are_drawn(model: LoadedModel, capsys: Out) -> None:
 
 def test_figures_that_flatter_say_so(model: LoadedModel, capsys: Out) -> None:
     assert run(["tune", str(model.path)]) == 0
-    assert figures(model, capsys, "--cache")["warnings"] == []
-    (note,) = figures(model, capsys, "--cache", "--split", "valid")["warnings"]
-    assert "were tuned on this text" in note
-    assert figures(model, capsys, "--split", "valid")["warnings"] == []
-    (note,) = figures(model, capsys, "--ngram", "--split", "train")["warnings"]
-    assert "trained on" in note
+    assert not any("flatters" in warning for warning in figures(model, capsys, "--cache")["warnings"])
+    assert "were tuned on this text" in figures(model, capsys, "--cache", "--split", "valid")["warnings"][-1]
+    assert not any("tuned" in warning for warning in figures(model, capsys, "--split", "valid")["warnings"])
+    assert "trained on" in figures(model, capsys, "--ngram", "--split", "train")["warnings"][-1]
 
 
 def test_a_directory_that_cannot_be_added_to_is_refused_before_the_work(

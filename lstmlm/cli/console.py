@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEBUG = "LSTMLM_DEBUG"
 WIDTH_WITHOUT_TERMINAL = 100
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def errors_console() -> Console:
@@ -56,7 +57,7 @@ def program() -> str:
 def say(message: str) -> None:
     """One line on stderr, in which no file's name can act on a terminal."""
     if not all(character.isprintable() or character in "\n\t" for character in message):
-        from lstmlm.report.terminal import visible
+        from lstmlm.report.formatting import visible
 
         message = visible(message)
     click.echo(message, err=True)
@@ -65,10 +66,19 @@ def say(message: str) -> None:
 def safe(text: str) -> str:
     """`text` for stdout: as it is into a pipe or file, with control characters made visible on a terminal."""
     if sys.stdout is not None and sys.stdout.isatty():
-        from lstmlm.report.terminal import visible
+        from lstmlm.report.formatting import visible
 
         return visible(text)
     return text
+
+
+def tsv_row(cells: Sequence[str | float]) -> str:
+    r"""A line of tab-separated values, with \t \n \r \\ for what would break it."""
+    shown = (
+        cell.translate(_ESCAPES) if isinstance(cell, str) else f"{cell:.6f}" if isinstance(cell, float) else str(int(cell))
+        for cell in cells
+    )
+    return "\t".join(shown) + "\n"
 
 
 def write(text: str) -> None:
@@ -111,6 +121,11 @@ class ProgressBar:
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def run_paths(argument: str) -> list[str]:
+    """The runs that a MODEL names, joined by commas: itself, where there is a directory of that name with all of them."""
+    return [argument] if os.path.exists(argument) else argument.split(",")
 
 
 def stdin_lines() -> Iterator[str]:

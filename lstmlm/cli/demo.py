@@ -27,7 +27,7 @@ def demo_command(run: Path | None) -> None:
     from lstmlm.completion import complete
     from lstmlm.generation import Session
     from lstmlm.recipes import load
-    from lstmlm.report.terminal import next_words_report
+    from lstmlm.report.completions import next_words_report
     from lstmlm.training import RunOptions
 
     run = run or _free_name(Path("checkpoints") / "demo")

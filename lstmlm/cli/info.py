@@ -141,7 +141,8 @@ def _source(
 def _show(about: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from lstmlm.report.terminal import counts_table, visible
+    from lstmlm.report.formatting import visible
+    from lstmlm.report.training import counts_table
 
     console = data_console()
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from lstmlm import __version__
+from lstmlm.cli.compare import compare_command
 from lstmlm.cli.complete import complete_command
 from lstmlm.cli.console import DEBUG, say
 from lstmlm.cli.demo import demo_command
@@ -16,7 +17,9 @@ from lstmlm.cli.evaluate import eval_command
 from lstmlm.cli.generate import generate_command
 from lstmlm.cli.info import info_command
 from lstmlm.cli.ngram import arpa_command, ngram_command
+from lstmlm.cli.pairs import pairs_command
 from lstmlm.cli.recipes import recipes_command
+from lstmlm.cli.regions import regions_command
 from lstmlm.cli.repl import repl_command
 from lstmlm.cli.score import score_command
 from lstmlm.cli.train import train_command
@@ -38,12 +41,15 @@ for command in (
     demo_command,
     train_command,
     eval_command,
+    compare_command,
     tune_command,
     ngram_command,
     arpa_command,
     complete_command,
     generate_command,
     score_command,
+    pairs_command,
+    regions_command,
     repl_command,
     info_command,
     recipes_command,
@@ -62,10 +68,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a character is no reason to fail
     try:
-        lstmlm.main(args=None if arguments is None else list(arguments), prog_name="lstmlm", standalone_mode=False)
+        arguments = None if arguments is None else list(arguments)
+        code = lstmlm.main(args=arguments, prog_name="lstmlm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0  # of a check that failed
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmlm.cli.console import safe, stdin_lines, write
+from lstmlm.cli.console import safe, stdin_lines, token_progress, tsv_row, write
 from lstmlm.cli.memory_options import memory_options
 from lstmlm.config import BOUNDARIES, ENCODING_ERRORS, UNITS
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from lstmlm.surprisal import Surprisal
 
 COLUMNS = ("text", "start", "end", "tokens", "nats", "bits", "unknown")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+PSYCHOLING = ("sentence_id", "token_id", "token", "surprisal", "tokens", "unknown")
+EXPECTED = ("rank", "entropy_bits", "guess", "probability")
+_ROWS_AT_ONCE = 1000
 
 
 @click.command("score", short_help="How unexpected each word of a text is.")
@@ -28,10 +30,17 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["tsv", "jsonl", "ansi", "html"]),
+    type=click.Choice(["tsv", "psycholing", "jsonl", "ansi", "html"]),
     default="tsv",
     show_default=True,
-    help="ansi, html: the text in colours.",
+    help="psycholing: a table by sentence and word; ansi, html: the text in colours.",
+)
+@click.option(
+    "--columns",
+    type=click.Choice(["default", "all"]),
+    default="default",
+    show_default=True,
+    help="all: also what was expected; slower.",
 )
 @click.option(
     "--boundary",
@@ -51,6 +60,7 @@ def score_command(
     source: str,
     per: str,
     style: str,
+    columns: str,
     boundary: str,
     encoding_errors: str | None,
     parts: tuple[str, ...],
@@ -63,52 +73,94 @@ def score_command(
 
     tsv: text (with \t \n \r \\ for what would break a row), start and end in characters, tokens, nats, bits, 1 if unknown; a
     FILE's has a header. jsonl: one object for a text, with the same in its "units". ansi: with NO_COLOR, bits in brackets.
+
+    psycholing: with a header, sentence_id (the number of the line), token_id (in its line, from 1), token, surprisal in
+    bits, how many tokens of the model it is, 1 if unknown. For sentences that are not to be read in the light of those
+    before them: lstmlm score MODEL --format psycholing < FILE
+
+    --columns all: rank of the token (1: the likeliest), entropy of the next token in bits, the likeliest token and its
+    probability; of a word or line, those of its first token. In html they stand where the mouse rests.
     """
     from lstmlm.corpus.reading import read_text
     from lstmlm.errors import DataError
     from lstmlm.predictor import load_any, open_predictor
-    from lstmlm.reader import Reader
     from lstmlm.report.colours import page
-    from lstmlm.surprisal import surprisals
+    from lstmlm.surprisal import surprisals, surprisals_of
 
+    if style == "psycholing" and per == "line":
+        raise click.UsageError("psycholing has a row for each word or token; expected --per word or token")
+    if style == "ansi" and columns == "all":
+        raise click.UsageError("colours have no columns; expected another --format with --columns all")
+    expectations = columns == "all"
     if source == "-":
         if style == "html" or encoding_errors:
             raise click.UsageError("html and --encoding-errors are for one text; expected a FILE")
-        reader = Reader(open_predictor(load_any(model), parts))
-        for line in stdin_lines():
-            end = "\n" if style == "tsv" else ""  # rows of one line end where an empty one stands
-            write(_formatted(line, surprisals(reader, line, per, boundary=boundary), per, style) + end)
+        predictor = open_predictor(load_any(model), parts)
+        if style == "psycholing":
+            write(_header(style, expectations))
+        for number, line in enumerate(stdin_lines(), 1):
+            units = surprisals(predictor, line, per, boundary=boundary, expectations=expectations)
+            _write_all(_formatted(line, units, per, style, expectations, number))
+            write("\n" if style == "tsv" else "")  # rows of one line end where an empty one stands
         return
     text = "".join(read_text(Path(source), encoding_errors or "strict"))
     if not text:
         raise DataError(f"{source} is empty; expected some text")
-    units = surprisals(open_predictor(load_any(model), parts), text, per, boundary=boundary)
+    predictor = open_predictor(load_any(model), parts)
+    with token_progress("scoring") as progress:
+        (found,) = surprisals_of(predictor, [text], per, boundary=boundary, expectations=expectations, progress=progress)
     if style == "html":
-        write(page(text, units, per, name=source, model=model))
-    else:
-        write("\t".join(COLUMNS) + "\n" if style == "tsv" else "")
-        write(_formatted(text, units, per, style))
+        write(page(text, list(found), per, name=source, model=model))
+        return
+    write(_header(style, expectations))
+    _write_all(_formatted(text, found, per, style, expectations, 1))
 
 
-def _formatted(text: str, units: Sequence[Surprisal], per: str, style: str) -> str:
+def _header(style: str, expectations: bool) -> str:
+    names = {"tsv": COLUMNS, "psycholing": PSYCHOLING}.get(style)
+    return "\t".join([*names, *(EXPECTED if expectations else ())]) + "\n" if names else ""
+
+
+def _formatted(
+    text: str, units: Iterable[Surprisal], per: str, style: str, expectations: bool, first_line: int
+) -> Iterator[str]:
+    """What is written of a text, in parts; `first_line` is the number of its first line."""
     if style == "ansi":
-        return _coloured(text, units, per)
-    rows = [asdict(unit) | {"bits": unit.bits} for unit in units]
+        yield from _coloured(text, units, per)
+        return
+    rows = _rows(units, first_line)
     if style == "jsonl":
-        return safe(json.dumps({"text": text, "units": rows}, ensure_ascii=False) + "\n")
-    return safe("".join("\t".join(_cell(row[name]) for name in COLUMNS) + "\n" for row in rows))
+        kept = (*COLUMNS, *(EXPECTED if expectations else ()))
+        found = [{name: row[name] for name in kept} for row in rows]
+        yield safe(json.dumps({"text": text, "units": found}, ensure_ascii=False) + "\n")
+        return
+    names = _header(style, expectations).split()
+    yield from (safe(tsv_row([row[name] for name in names])) for row in rows)
 
 
-def _cell(value: str | float) -> str:
-    if isinstance(value, str):
-        return value.translate(_ESCAPES)
-    return f"{value:.6f}" if isinstance(value, float) else str(int(value))
+def _rows(units: Iterable[Surprisal], first_line: int) -> Iterator[dict[str, Any]]:
+    """Every column of every table."""
+    line = number = 0
+    for unit in units:
+        line, number = unit.line, number + 1 if unit.line == line else 1
+        row = {name: getattr(unit, name) for name in COLUMNS}
+        row |= {"sentence_id": first_line - 1 + line, "token_id": number, "token": unit.text, "surprisal": unit.bits}
+        if unit.expectation:
+            row |= {name: getattr(unit.expectation, name) for name in EXPECTED}
+        yield row
 
 
-def _coloured(text: str, units: Sequence[Surprisal], per: str) -> str:
+def _write_all(parts: Iterator[str]) -> None:
+    while some := "".join(islice(parts, _ROWS_AT_ONCE)):
+        write(some)
+
+
+def _coloured(text: str, units: Iterable[Surprisal], per: str) -> Iterator[str]:
     from rich.console import Console
 
     from lstmlm.report.colours import ansi
 
     console = Console(force_terminal=True)  # colours were asked for, be it on the way to `less -R`
-    return ansi(text, units, per, coloured=not (console.no_color or console.is_dumb_terminal)).removesuffix("\n") + "\n"
+    yield from ansi(text, units, per, coloured=not (console.no_color or console.is_dumb_terminal))
+    if not text.endswith("\n"):
+        yield "\n"

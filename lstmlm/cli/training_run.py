@@ -16,7 +16,9 @@ from lstmlm.corpus import source_name
 from lstmlm.errors import LstmlmError
 from lstmlm.evaluation import evaluate, forgetting, held_out
 from lstmlm.predictor import AnyModel
-from lstmlm.report.terminal import counts_table, evaluation_report, forgetting_report, visible
+from lstmlm.report.formatting import visible
+from lstmlm.report.terminal import evaluation_report
+from lstmlm.report.training import counts_table, forgetting_report
 from lstmlm.runtime import stop_on_signals
 from lstmlm.scoring import perplexity
 from lstmlm.training import RunOptions, train

@@ -21,7 +21,7 @@ def tune_command(model: str, order: int, threads: int | None) -> None:
     """
     from lstmlm.adaptation import save_adaptation
     from lstmlm.checkpoint import RUN_FILE, load_model
-    from lstmlm.report.terminal import setting
+    from lstmlm.report.formatting import setting
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_writable, lock, refuse_if_locked
     from lstmlm.tuning import Doing, Tried, tune

@@ -2,6 +2,7 @@
 
 - `reading`: bytes -> text by the text policy, text -> documents
 - `tables`: .jsonl, .csv, .parquet and hub data sets -> documents
+- `records`: tables of a few named columns, as experiments have them -> rows
 - `splitting`: train, valid and test for a source that has no splits of its own
 - `survey`: counts, hashes, overlap between splits
 

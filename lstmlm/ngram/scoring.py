@@ -11,16 +11,22 @@ import numpy as np
 
 from lstmlm.errors import DivergedError
 from lstmlm.ngram.model import NGramModel
-from lstmlm.scoring import Scores
+from lstmlm.scoring import Scores, empty_guesses, fill_guess
 from lstmlm.token_store import Ids
 
 _TOKENS_BETWEEN_REPORTS = 1 << 12
 
 
 def score_with_ngrams(
-    model: NGramModel, segments: Sequence[Ids], *, progress: Callable[[int], None] | None = None
+    model: NGramModel,
+    segments: Sequence[Ids],
+    *,
+    guesses: bool = True,
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Surprisal and rank of every token of every segment; `progress` is called with the number of tokens done.
+    """Surprisal of every token of every segment, and the guess at it; `progress` is called with the number of tokens done.
+
+    Guesses need all probabilities at every place, which takes most of the time.
 
     Raises:
         DivergedError: a token has no finite surprisal.
@@ -29,17 +35,19 @@ def score_with_ngrams(
     if not np.isfinite(nats_N).all():
         where = int(np.flatnonzero(~np.isfinite(nats_N))[0])
         raise DivergedError(f"token {where:,} of the text has no finite probability; the model is broken, train it again")
-    ranks_N = np.empty(len(nats_N), np.int32)
+    if not guesses:
+        if progress is not None:
+            progress(len(nats_N))
+        return Scores(nats_N, None)
+    found = empty_guesses(len(nats_N))
     done = 0
     for segment in segments:
         context = model.start
         for token in map(int, segment):
             probabilities_V = model.probabilities(context)
-            own = probabilities_V[token]
-            # As in `scoring`: more likely, or as likely with a smaller id.
-            ranks_N[done] = 1 + (probabilities_V > own).sum() + (probabilities_V[:token] == own).sum()
+            fill_guess(found, done, probabilities_V, token)
             context = model.advance(context, token)
             done += 1
-            if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(ranks_N)):
+            if progress is not None and (done % _TOKENS_BETWEEN_REPORTS == 0 or done == len(nats_N)):
                 progress(done)
-    return Scores(nats_N, ranks_N)
+    return Scores(nats_N, found)

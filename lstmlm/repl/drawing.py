@@ -13,7 +13,7 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
 from lstmlm.repl.suggestions import Suggestion
-from lstmlm.report.terminal import JOINERS
+from lstmlm.report.formatting import JOINERS
 from lstmlm.surprisal import Surprisal
 
 Span = tuple[int, int, str]

@@ -1,1 +1,1 @@
-"""Figures -> something to look at; `terminal` draws with rich."""
+"""Figures -> something to look at: `sections` says what stands in a report, `terminal` and `markdown` draw it."""

@@ -1,0 +1,99 @@
+"""The headline of a report: sums, counts, and what is made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lstmlm.corpus import Corpus
+from lstmlm.evaluation.intervals import FEWEST, confidence
+from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio
+from lstmlm.ngram import LoadedNGram
+from lstmlm.tokenizer import UNK
+
+SCHEMA = "lstmlm.eval/1"
+TOP = (1, 3, 5, 10)
+_RECIPROCAL_LIMIT = 10
+
+
+def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
+    """What every report has; see the contract of `lstmlm eval --json`."""
+    loaded, text, tokenizer = scored.loaded, scored.text, scored.loaded.tokenizer
+    nats, tokens = scored.scores.nll_nats, len(scored.ids_N)
+    unknown_N, ranks_N = scored.unknown_N, scored.guesses.ranks_N
+    unknown = int(unknown_N.sum())
+    known_nats = math.fsum(scored.nats_N[~unknown_N])
+    types = unknown_types(scored, corpus, split) if unknown else None
+    reciprocal = np.where(ranks_N <= _RECIPROCAL_LIMIT, 1.0 / ranks_N, 0.0)
+    interval = confidence(scored)
+    warnings = text.notes(tokenizer.kind)
+    if interval["clusters"] < FEWEST:
+        said = "comes from" if interval["clusters"] > 1 else "is missing: there is but"
+        kind = interval["method"].removeprefix("bootstrap, ")
+        warnings.append(f"the 95% interval {said} {interval['clusters']} of {FEWEST} {kind} that it takes")
+    return {
+        "schema": SCHEMA,
+        "model": {
+            "path": str(loaded.path),
+            "parameters": loaded.model.num_parameters,
+            "tokenizer": tokenizer.kind,
+            "vocabulary_size": tokenizer.vocabulary_size,
+            "sha256": loaded.sha256,
+        }
+        | ({"order": loaded.model.order} if isinstance(loaded, LoadedNGram) else {}),
+        "text": {
+            "paths": list(corpus.names),
+            "sha256": text.sha256,
+            "bytes": text.bytes,
+            "chars": text.chars,
+            "words": text.words,
+            "lines": text.lines,
+            "documents": text.documents,
+        },
+        "protocol": {
+            "mode": scored.mode,
+            "start": "<s>" if isinstance(loaded, LoadedNGram) else "eos",
+            "precision": "fp32",
+            "approximate": False,
+        },
+        "nll_nats": nats,
+        "tokens": tokens,
+        "tokens_eos": int((scored.ids_N == tokenizer.eos).sum()),
+        "tokens_unknown": unknown,
+        "unknown_types": types,
+        "perplexity": {
+            "token": finite_perplexity(nats, tokens),
+            "word": finite_perplexity(nats, text.words),
+            "word_with_eos": finite_perplexity(nats, text.words + text.lines),
+            "byte": finite_perplexity(nats, text.bytes),
+        },
+        "bits_per_byte": ratio(nats / math.log(2), text.bytes),
+        "bits_per_char": ratio(nats / math.log(2), text.chars),
+        "lossless": tokenizer.lossless and unknown == 0,
+        "oov": {
+            "rate": ratio(unknown, tokens),
+            "including": finite_perplexity(nats, tokens),
+            "excluding": finite_perplexity(known_nats, tokens - unknown),
+            "adjusted": finite_perplexity(nats + unknown * math.log(types), tokens) if types else None,
+        },
+        "accuracy": {f"top{k}": ratio(int((ranks_N <= k).sum()), tokens) for k in TOP},
+        "mrr10": ratio(math.fsum(reciprocal), tokens),
+        "confidence95": interval,
+        "warnings": warnings,
+    }
+
+
+def unknown_types(scored: Scored, corpus: Corpus, split: str) -> int | None:
+    """How many different words, or characters, of the text the model does not know (Ueberla 1994).
+
+    `None` where the text itself has unknowns written into it, which stand for words that nobody can count.
+    """
+    tokenizer, found = scored.loaded.tokenizer, set[str]()
+    for piece in corpus.pieces(split):
+        units = set(piece.text.split()) if tokenizer.kind == "word" else set(piece.text)
+        if tokenizer.kind == "word" and UNK in units:
+            return None
+        found |= units
+    return sum(tokenizer.unk in tokenizer.encode(unit) for unit in found)

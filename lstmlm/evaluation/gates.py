@@ -1,0 +1,64 @@
+"""Whether a report is good enough to go on: limits that continuous integration sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lstmlm.errors import DataError, UsageError
+from lstmlm.evaluation.figures import SCHEMA
+
+
+def parse_share(text: str) -> float:
+    """0.005 from `0.5%` or `0.005`; anything else is a `UsageError`."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        raise UsageError(f"{text!r} is no share; expected a number such as 0.5%") from None
+    if not 0 <= share < 1:
+        raise UsageError(f"the share is {text}; expected 0% to less than 100%")
+    return share
+
+
+def too_high(result: Mapping[str, Any], limit: float) -> str | None:
+    """What is wrong if the perplexity per token is above `limit`, or has no finite value; `None` if nothing is."""
+    found = result["perplexity"]["token"]
+    if found is not None and found <= limit:
+        return None
+    return (
+        f"perplexity per token is {'beyond every number' if found is None else f'{found:.4g}'}; expected at most {limit:g}"
+    )
+
+
+def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: float) -> str | None:
+    """What is wrong if the text became less likely than in `baseline`, by more than `share` of its perplexity per token.
+
+    Models with different tokens are compared by the perplexity per byte.
+
+    Raises:
+        DataError: the baseline is no report of `lstmlm eval --json`, or one on another text or with another protocol.
+    """
+    try:
+        if baseline["schema"] != SCHEMA:
+            raise DataError(
+                f"the baseline is a {baseline['schema']!r}; expected {SCHEMA!r}, as `lstmlm eval --json` writes it"
+            )
+        for name, ours, theirs in (
+            ("text", result["text"]["sha256"], baseline["text"]["sha256"]),
+            ("mode", result["protocol"]["mode"], baseline["protocol"]["mode"]),
+        ):
+            if ours != theirs:
+                raise DataError(f"the baseline has another {name} ({theirs}, here {ours}); expected one on the same")
+        same_tokens = all(
+            result[part][name] == baseline[part][name]
+            for part, name in (("model", "tokenizer"), ("model", "vocabulary_size"))
+        )
+        unit = "token" if same_tokens and result["tokens"] == baseline["tokens"] else "byte"
+        found, before = result["perplexity"][unit], baseline["perplexity"][unit]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"the baseline is no report of `lstmlm eval --json`: it has no {error}") from error
+    if before is None or (found is not None and found <= before * (1 + share)):
+        return None
+    change = "beyond every number" if found is None else f"{found:.5g}, {found / before - 1:+.2%}"
+    return f"perplexity per {unit} was {before:.5g} and is {change}; expected at most {share:+.2%}"
