@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +130,10 @@ class LanguageModel(nn.Module):
         """Unnormalized log-probabilities [..., V] of the next id, float32 unless autocast says otherwise."""
         logits_BV: Tensor = self.output(features_BF, self.tied_VE)
         return logits_BV
+
+    def logit_blocks(self, features_NF: Tensor, columns: int) -> Iterator[Tensor]:
+        """`logits`, so many symbols at a time in their order; all at once where they cannot be had apart."""
+        return self.output.blocks(features_NF, self.tied_VE, columns)
 
     def loss(self, features_NF: Tensor, targets_N: Tensor, columns: int | None = None) -> Tensor:
         """Mean surprisal of the targets, nats: for training; figures come from `scoring`.

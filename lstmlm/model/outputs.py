@@ -22,7 +22,7 @@ E embedding, H hidden, F features: H, or H + E
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -68,6 +68,13 @@ class FullSoftmax(nn.Module):
         """The mean surprisal of the targets, nats; `columns` as in `cross_entropy`."""
         return cross_entropy(*self.factors(features_NF, tied_VE), self.bias, targets_N, columns)
 
+    def blocks(self, features_NF: Tensor, tied_VE: Tensor | None, columns: int) -> Iterator[Tensor]:
+        """The logits of so many symbols at a time, in their order, [N, C]."""
+        scored_NE, weight_VE = self.factors(features_NF, tied_VE)
+        for begin in range(0, len(self.bias), columns):
+            part = slice(begin, begin + columns)
+            yield nn.functional.linear(scored_NE, weight_VE[part], self.bias[part])
+
     def factors(self, features_NF: Tensor, tied_VE: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is multiplied: the (projected) hidden states, with what is added to them, and the output vectors."""
         scored_NE, added_NE = features_NF[..., : self._hidden_size], features_NF[..., self._hidden_size :]
@@ -110,6 +117,9 @@ class AdaptiveSoftmax(FullSoftmax):
             for number, cluster in enumerate(self._clusters)
         ]
         return torch.cat(parts, -1)
+
+    def blocks(self, features_NF: Tensor, tied_VE: Tensor | None, columns: int) -> Iterator[Tensor]:
+        yield self(features_NF, tied_VE)  # each cluster needs all of its symbols
 
     def loss(self, features_NF: Tensor, targets_N: Tensor, tied_VE: Tensor | None, columns: int | None = None) -> Tensor:
         assert columns is None, "only the full softmax is sampled"
