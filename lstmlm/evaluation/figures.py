@@ -30,9 +30,12 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
     interval = confidence(scored)
     warnings = text.notes(tokenizer.kind)
     if interval["clusters"] < FEWEST:
-        said = "comes from" if interval["clusters"] > 1 else "is missing: there is but"
-        kind = interval["method"].removeprefix("bootstrap, ")
-        warnings.append(f"the 95% interval {said} {interval['clusters']} of {FEWEST} {kind} that it takes")
+        kind, count = interval["method"].removeprefix("bootstrap, "), interval["clusters"]
+        warnings.append(
+            f"the 95% interval comes from {count} {kind}; fewer than {FEWEST} say little"
+            if count > 1
+            else "there is no 95% interval: the text is too short for several blocks of lines"
+        )
     return {
         "schema": SCHEMA,
         "model": {
