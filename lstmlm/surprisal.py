@@ -179,11 +179,9 @@ def score_texts(model: Model, segments: Sequence[Ids], *, guesses: bool = False,
             progress(done, total)
 
     loaded = predictor.loaded
-    if not isinstance(loaded, LoadedNGram):
-        return score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, guesses=guesses, progress=report)
-    if guesses:
-        return score_with_ngrams(loaded.model, segments, progress=report)
-    return Scores(np.concatenate([np.empty(0), *map(loaded.model.score, segments)]), None)
+    if isinstance(loaded, LoadedNGram):
+        return score_with_ngrams(loaded.model, segments, guesses=guesses, progress=report)
+    return score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, guesses=guesses, progress=report)
 
 
 def predictor_of(model: Model) -> Predictor[Any]:

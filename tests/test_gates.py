@@ -8,8 +8,9 @@ from typing import Any
 
 import building
 import pytest
+import torch
 
-from lstmlm.checkpoint import LoadedModel
+from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
 from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import parse_share, regression, too_high
@@ -83,10 +84,21 @@ def test_exit_codes(tmp_path: Path, bpe_model: LoadedModel, capsys: pytest.Captu
     printed = capsys.readouterr()
     assert json.loads(printed.out)["perplexity"]["token"] == pytest.approx(found)
     assert printed.err.startswith("failed: perplexity per token is ")
-    other = building.saved_model(tmp_path / "other", "bpe", seed=4)
-    worse = run(["eval", str(other.path), str(text), "--baseline", str(baseline), "--max-regression", "1%"])
-    better = run(["eval", str(other.path), str(text), "--baseline", str(baseline), "--max-regression", "99.9%"])
-    assert {worse, better} <= {0, 1}
+    other = load_model(bpe_model.path)
+    with torch.no_grad():
+        for weight in other.model.parameters():
+            weight.mul_(0.95)
+    save_model(tmp_path / "other", other.model, other.tokenizer, documents=other.documents)
+    other = load_model(tmp_path / "other")
+    assert run(["eval", str(other.path), str(text), "--json", str(tmp_path / "other.json")]) == 0
+    change = json.loads((tmp_path / "other.json").read_text())["perplexity"]["token"] / found - 1
+    pairs = [(other.path, baseline), (bpe_model.path, tmp_path / "other.json")]
+    worse, before = pairs[0] if change > 0 else pairs[1]
+    share = change if change > 0 else 1 / (1 + change) - 1
+    assert 0.001 < share < 0.9
+    for allowed, code in ((share * 0.99, 1), (share * 1.01, 0)):
+        limits = ["--baseline", str(before), "--max-regression", f"{allowed:.6%}"]
+        assert run(["eval", str(worse), str(text), *limits]) == code
     assert run([*command, "--max-regression", "1%"]) == 2
     assert run([*command, "--baseline", str(tmp_path / "none.json")]) == 2
     (tmp_path / "no.json").write_text("{}")

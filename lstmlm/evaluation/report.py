@@ -131,7 +131,7 @@ def _details(scored: Scored, corpus: Corpus, split: str, *, full: bool) -> dict[
         "baselines": baselines(scored, training if full else None),
         "breakdowns": breakdowns(scored),
         "classification": classification(scored),
-        "calibration": calibration(scored) | {"temperature": temperature and {"split": "valid"} | temperature},
+        "calibration": calibration(scored) | {"temperature": temperature},
         "training": training_curves(loaded),
         "samples": samples(scored) if full else None,
         "coloured": coloured(scored, corpus.pieces(split)) if full else None,

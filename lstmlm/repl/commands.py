@@ -73,8 +73,8 @@ def _help(conversation: Conversation, argument: str) -> str:
 
 def _set(conversation: Conversation, argument: str) -> str:
     name, _, value = argument.partition(" ")
-    if value or name not in conversation.settings():
-        conversation.set(name, value.strip()) if name else None
+    if name and (value or name not in conversation.settings()):
+        conversation.set(name, value.strip())
     settings = conversation.settings()
     return "\n".join(f"{known:<20}  {_shown(settings[known])}" for known in ([name] if name else settings))
 

@@ -79,7 +79,7 @@ def _comparability(result: Mapping[str, Any]) -> list[str]:
 def _interval(result: Mapping[str, Any]) -> list[str]:
     """What the intervals were made from."""
     method, clusters, draws = (at(result, "confidence95", name) for name in ("method", "clusters", "draws"))
-    if method is None or clusters is None or draws is None:
+    if method is None or clusters is None or draws is None or clusters < 2:
         return []
     return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
 
