@@ -53,7 +53,7 @@ from lstmlm.generation import Session
 from lstmlm.spelling import INNER_MARKS, is_word, is_word_character, word_end
 from lstmlm.tokenizer import UNK
 
-WORDS = 2000
+WORDS = 1_000
 SHOWN = 5
 THRESHOLD = 0.3
 CONTEXT = 10_000

@@ -48,6 +48,10 @@ SENTENCES = (
     "she put the keys on the table , then the cat sat on them .",
     "he can't find the well-known map in the u.s. atlas .",
 )
+ODD_TEXT = "the  cat can't\tfind the caf\u00e9 \u732b !\n\n\nthe <eos> dog\u00a0sat \n  \n\ta <unk> on"
+"""Two spaces, a tab, blank lines, spaces alone, a no-break space, characters of several bytes, no line end at its end."""
+ODD_WORDS = ["the", "cat", "can't", "find", "the", "caf\u00e9", "\u732b", "!"]
+ODD_WORDS += ["the", "<eos>", "dog", "sat", "a", "<unk>", "on"]
 
 
 def text(lines: int = 120) -> str:
@@ -165,3 +169,8 @@ def adaptation(loaded: LoadedModel) -> Adaptation:
         weights={row.name: {part: 1 / len(row.parts) for part in row.parts} for row in ROWS},
         tuned_on={"split": "valid"},
     )
+
+
+def document(lines: int, words: int = 40) -> str:
+    """Lines of three words and `words` more."""
+    return "".join(f"line {line} has" + " some words" * (words // 2) + " .\n" for line in range(lines))

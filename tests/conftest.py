@@ -80,3 +80,12 @@ def diary(tmp_path: Path) -> Path:
         "".join(f"the {dog} can sit in the {hat} .\n" for dog in ("dog", "cat", "man") for hat in building.SENTENCES * 5)
     )
     return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[LoadedModel]:
+    """Two runs on one text, which differ by their seed."""
+    (tmp_path / "train.txt").write_text(building.text())
+    for seed in (1, 2):
+        building.trained(tmp_path / f"seed-{seed}", tmp_path / "train.txt", "bpe", steps=4, validate_every=2, seed=seed)
+    return [load_model(tmp_path / f"seed-{seed}") for seed in (1, 2)]

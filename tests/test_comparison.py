@@ -6,10 +6,9 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import building
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
-from lstmlm.comparison import compare, learning, paired
+from lstmlm.comparison import compare, paired
 from lstmlm.comparison.paired import FLIPS, holm, sign_flip_test
 from lstmlm.config import CorpusConfig
 from lstmlm.corpus import Corpus, Part, Piece, open_texts
@@ -27,7 +26,6 @@ from lstmlm.evaluation import evaluate
 from lstmlm.evaluation.intervals import bootstrap_ratios
 from lstmlm.ngram import load_ngram, save_ngram, train_ngram
 from lstmlm.predictor import AnyModel
-from lstmlm.report.plots import plot
 
 Compare = Callable[..., dict[str, Any]]
 DIFFERENCES_C = np.array([0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.15, -0.3, 0.35, 0.1])
@@ -320,76 +318,6 @@ def test_the_command_refuses_what_cannot_be_meant(
         assert captured.out == ""
 
 
-# -- Training runs, and what is drawn -------------------------------------------------------------------------------------
-
-
-def logged(run: Path, losses: Sequence[tuple[float, float]], scored: int = 89) -> None:
-    """Put another log in the place of a run's: losses after some seconds."""
-    events = [
-        {"event": "validation", "step": number, "tokens": 10 * number, "seconds": seconds, "loss": loss, "scored": scored}
-        for number, (seconds, loss) in enumerate(losses, 1)
-    ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*events, {"event": "end"}]))
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> list[LoadedModel]:
-    """Two runs on one text, which differ by their seed."""
-    (tmp_path / "train.txt").write_text(building.text())
-    for seed in (1, 2):
-        building.trained(tmp_path / f"seed-{seed}", tmp_path / "train.txt", "bpe", steps=4, validate_every=2, seed=seed)
-    return [load_model(tmp_path / f"seed-{seed}") for seed in (1, 2)]
-
-
-def test_training_runs_stand_side_by_side(pair: list[LoadedModel], source: Path) -> None:
-    runs = [loaded.path.parent for loaded in pair]
-    logged(runs[0], [(1.0, 3.0), (4.0, 2.5), (8.0, 2.75)])
-    logged(runs[1], [(3.0, 2.0), (3.5, 1.0)])
-    found = compare(pair, opened(source))["training"]
-    assert found["seconds"] == [1.0, 2.0, 4.0, 8.0]
-    first, second = found["perplexity"]
-    assert first == pytest.approx([math.exp(3), math.exp(3), math.exp(2.5), math.exp(2.5)])
-    assert second == [None, None, math.e, math.e]
-    assert found["curves"][1]["points"][0] == {"seconds": 3.0, "step": 1, "tokens": 10, "loss": 2.0, "scored": 89}
-    together = learning.training_comparison([pair])
-    assert together is not None
-    assert together["perplexity"] == [[None, None, pytest.approx(math.exp(1.75)), pytest.approx(math.exp(1.75))]]
-
-
-def test_runs_that_differ_in_more_than_their_seed_are_said_to(pair: list[LoadedModel], source: Path, tmp_path: Path) -> None:
-    building.trained(tmp_path / "longer", tmp_path / "train.txt", "bpe", steps=6, validate_every=2, seed=3)
-    longer = load_model(tmp_path / "longer")
-    said = "the runs of B differ in more than their seed"
-    for runs, warned in ((pair, False), ([pair[0], longer], True)):
-        assert (said in compare([longer, runs], opened(source), names=["A", "B"])["warnings"]) == warned
-
-
-def test_losses_of_other_tokens_do_not_stand_side_by_side(
-    pair: list[LoadedModel], bpe_model: LoadedModel, tmp_path: Path
-) -> None:
-    assert learning.training_comparison([[pair[0]], [bpe_model]]) is None  # not of a run
-    found = learning.training_comparison([[pair[0]], [pair[1]]])
-    assert found is not None
-    assert found["left_out"] is None
-    logged(pair[1].path.parent, [(1.0, 2.0)], scored=50)
-    found = learning.training_comparison([[pair[0]], [pair[1]]])
-    assert found is not None
-    assert "parts of different length" in found["left_out"]
-    assert (found["seconds"], found["perplexity"]) == ([], [[], []])
-    building.trained(tmp_path / "char", tmp_path / "train.txt", "char", steps=4, validate_every=2)
-    found = learning.training_comparison([[pair[0]], [load_model(tmp_path / "char")]])
-    assert found is not None
-    assert "different tokenizers" in found["left_out"]
-    (tmp_path / "other.txt").write_text(building.text(200))
-    for name in ("train", "other"):
-        building.trained(tmp_path / f"byte-{name}", tmp_path / f"{name}.txt", "byte", steps=4, validate_every=2)
-    found = learning.training_comparison([[load_model(tmp_path / f"byte-{name}")] for name in ("train", "other")])
-    assert found is not None
-    assert "different text" in found["left_out"]
-    (pair[1].path.parent / "metrics.jsonl").write_text('{"event": "valid')
-    assert learning.training_comparison([[pair[0]], [pair[1]]]) is None
-
-
 def test_the_report_says_what_was_found(
     pair: list[LoadedModel], good: LoadedModel, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,13 +335,3 @@ def test_the_report_says_what_was_found(
     assert f"{comparison['delta']:+.4f}" in page
     assert "B - A" in page
     assert not re.search(r"https?://|<script", page)
-
-
-def test_learning_curves_are_drawn_side_by_side(pair: list[LoadedModel], source: Path) -> None:
-    runs = [loaded.path.parent for loaded in pair]
-    logged(runs[0], [(1.0, 3.0), (4.0, 2.5), (8.0, 2.75)])
-    logged(runs[1], [(3.0, 2.0), (3.5, 1.0)])
-    svg = ElementTree.fromstring(plot("learning", compare(pair, opened(source))))
-    assert [line.get("class") for line in svg.iter("polyline")] == ["line", "other other0"]
-    assert [text.text for text in svg.iter("text")][-2:] == ["A", "B"]
-    assert plot("learning", {"training": None}) == ""

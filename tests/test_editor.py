@@ -4,85 +4,50 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import conversing
 import pytest
-from prompt_toolkit.input import PipeInput, create_pipe_input
+from playing import (
+    BACKSPACE,
+    CTRL_C,
+    CTRL_DOWN,
+    CTRL_E,
+    CTRL_G,
+    CTRL_Q,
+    CTRL_RIGHT,
+    CTRL_UP,
+    DOWN,
+    END,
+    ENTER,
+    ESCAPE,
+    F1,
+    F2,
+    HOME,
+    LEFT,
+    PATIENCE,
+    RIGHT,
+    SHIFT_TAB,
+    TAB,
+    UNDO,
+    UP,
+    Player,
+)
+from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.durations import Stop, never
 from lstmlm.repl.conversation import Conversation
-from lstmlm.repl.document import row_starts
-from lstmlm.repl.drawing import candidate_bar, harmless, styled
 from lstmlm.repl.editor import Editor
-from lstmlm.repl.screen import status
 from lstmlm.repl.suggestions import Ghost, Offering, Suggestion
 from lstmlm.surprisal import Surprisal
-
-TAB, SHIFT_TAB, ENTER, BACKSPACE, ESCAPE = "\t", "\x1b[Z", "\r", "\x7f", "\x1b"
-CTRL_C, CTRL_D, CTRL_E, CTRL_G, CTRL_Q, UNDO = "\x03", "\x04", "\x05", "\x07", "\x11", "\x1f"
-RIGHT, LEFT, UP, DOWN, HOME, END = "\x1b[C", "\x1b[D", "\x1b[A", "\x1b[B", "\x1b[H", "\x1b[F"
-CTRL_RIGHT, CTRL_UP, CTRL_DOWN, F1, F2 = "\x1b[1;5C", "\x1b[1;5A", "\x1b[1;5B", "\x1bOP", "\x1bOQ"
-PATIENCE = 20
 
 
 @pytest.fixture(scope="module")
 def bigram(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return conversing.bigram_model(tmp_path_factory.mktemp("bigram") / "bigram")
-
-
-class Player:
-    """A person at an editor, which runs in a thread of its own."""
-
-    def __init__(self, editor: Editor, keys: PipeInput) -> None:
-        self.editor, self.send = editor, keys.send_text
-        self._failure: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.editor.run()
-        except BaseException as error:
-            self._failure.append(error)
-
-    def __call__(self, keys: str, text: str | None = None, ghost: str | None = None) -> None:
-        """Press keys and wait until the text and the ghost are these, and nothing is under way."""
-        self.send(keys)
-        self.until(lambda: self.editor.settled and text in (None, self.text) and ghost in (None, self.ghost))
-
-    def until(self, reached: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not reached():
-            state = (self.text, self.ghost, self.editor.message, self._failure)
-            assert time.monotonic() < end and self._thread.is_alive(), state  # noqa: PT018
-            time.sleep(0.002)
-
-    def leave(self, key: str = CTRL_D) -> None:
-        self.send(key)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        assert not self._failure
-
-    @property
-    def text(self) -> str:
-        return self.editor.conversation.text
-
-    @property
-    def ghost(self) -> str:
-        return self.editor.ghost.shown if self.editor.ghost else ""
-
-    @property
-    def bar(self) -> str:
-        shown = candidate_bar(self.editor.cycling or self.editor.suggestion, 80, self.editor.choice)
-        return "".join(f"[{text}]" if "chosen" in style else text for style, text, *_ in shown)
-
-    @property
-    def status(self) -> str:
-        return "".join(text for _, text, *_ in status(self.editor, 90))
 
 
 @pytest.fixture
@@ -335,42 +300,6 @@ def test_a_model_that_fails_leaves_the_text_in_reach(play: Player, monkeypatch: 
     play.until(lambda: play.editor.message.startswith("ZeroDivisionError"))
     monkeypatch.undo()
     play("c", "the c", "at sat on")
-
-
-# -- what is drawn ----------------------------------------------------------------------------------------------------
-
-
-def test_words_are_kept_whole_at_the_edge() -> None:
-    assert row_starts("the cat sat on it", 8) == [0, 8, 15]
-    assert row_starts("the cat    sat", 8) == [0, 11]  # white space hangs over the edge
-    assert row_starts("abcdefghij", 5) == [0, 4, 8]
-    assert row_starts("a\n\nb", 5) == [0, 2, 3]
-    assert row_starts("猫猫猫", 5) == [0, 2]  # two columns each
-    assert row_starts("ab", 1) == [0, 1]
-
-
-def test_a_bar_ends_where_the_screen_does(bigram: LoadedModel) -> None:
-    suggestion = Conversation(bigram, offering=Offering(k=3)).suggest("the ")
-    rows = ["".join(text for _, text, *_ in candidate_bar(suggestion, width)) for width in (80, 30, 20, 5)]
-    assert rows == ["1 cat 50%   2 can 40%   3 dog 10%   other 0%", "1 cat 50%   2 can 40%", "1 cat 50%", "1 cat 50%"]
-
-
-def test_nothing_in_a_text_acts_on_the_terminal() -> None:
-    assert harmless("a\x1b[2J\x9b\u202e\udcff\tbé") == "a␛[2J\ufffd\ufffd\ufffd bé"
-
-
-def test_styles_are_cut_where_they_overlap() -> None:
-    spans = [(2, 4, "a"), (3, 6, "b"), (8, 9, "c")]
-    assert styled("123456", 1, spans) == [("", "1"), ("a", "2"), ("a", "3"), ("b", "45"), ("", "6")]
-
-
-def test_what_is_pasted_of_a_ghost_leaves_the_rest_of_it() -> None:
-    ghost = Ghost(("cat", " sat", " on"), replace=1)
-    assert ghost.typed("at sat") == Ghost((" on",))
-    assert ghost.typed("at sa") == Ghost((" sat", " on"), 3)
-    assert ghost.typed("at") == Ghost((" sat", " on"))
-    assert ghost.typed("") == ghost
-    assert ghost.typed("at sat on") is None
 
 
 def test_a_paste_and_the_next_word_at_once_lose_nothing(play: Player) -> None:

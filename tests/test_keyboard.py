@@ -8,7 +8,6 @@ import re
 import statistics
 from collections.abc import Callable, Iterator
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ from lstmlm import keyboard
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
 from lstmlm.completion import Candidate, Completion, complete
-from lstmlm.config import CorpusConfig
-from lstmlm.corpus import open_texts
 from lstmlm.errors import UsageError
 from lstmlm.generation import Session
-from lstmlm.keyboard import Stretch, context_start, documents_of, keyboard_metrics, sample, stretches, words_in
+from lstmlm.keyboard import keyboard_metrics
 from lstmlm.report.terminal import keyboard_report
 
 PROBABILITIES = {"the": 0.45, "cat": 0.25, "can": 0.15, "dog": 0.05, "<eos>": 0.06, "<unk>": 0.04}
@@ -268,127 +265,6 @@ def test_text_is_as_the_tokenizer_reads_it(tmp_path: Path) -> None:
     assert upper["keystrokes"]["saving"] > 0
 
 
-# -- words, stretches, documents --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("run_", "kind", "words"),
-    [
-        ("cat,", "bpe", ["cat"]),
-        ("cat,", "word", ["cat,"]),
-        ("(don't", "bpe", ["don't"]),
-        ("'tis", "byte", ["tis"]),
-        ("u.s.", "char", ["u.s"]),
-        ("u.s.", "word", ["u.s."]),
-        ("well--known", "bpe", ["well", "known"]),
-        ("a,b", "bpe", ["a", "b"]),
-        ("a,b", "word", ["a,b"]),
-        ("e\u0301t", "bpe", ["e\u0301t"]),
-        *((run_, kind, []) for run_ in ("<unk>", "@-@", "...", "\U0001f600", "x" * 201) for kind in ("bpe", "word")),
-        ("x" * 200, "bpe", ["x" * 200]),
-        ("caf\ufffd", "word", []),
-    ],
-)
-def test_which_words_are_asked_for(run_: str, kind: str, words: list[str]) -> None:
-    assert [run_[start:end] for start, end in words_in(run_, kind)] == words
-
-
-def document(lines: int, words: int = 40) -> str:
-    return "".join(f"line {line} has" + " some words" * (words // 2) + " .\n" for line in range(lines))
-
-
-@pytest.mark.parametrize(
-    "text", [document(40), "word " * 3000, "\n\n  " + document(3), "# " * 30_000, "x" * 50_000 + " y", "cat", "\n", ""]
-)
-def test_stretches_are_the_whole_text(text: str) -> None:
-    found = list(stretches(text, "bpe"))
-    assert "".join(text[stretch.start : stretch.end] for stretch in found) == text
-    assert [stretch.start for stretch in found[1:]] == [stretch.end for stretch in found[:-1]]
-    assert sum(stretch.words for stretch in found) == len([word for run_ in text.split() for word in words_in(run_, "bpe")])
-    assert all(stretch.words <= 400 for stretch in found)
-
-
-def test_stretches_end_with_lines() -> None:
-    found = list(stretches(document(40), "bpe"))
-    assert len(found) == 14
-    assert all(document(40)[stretch.start :].startswith("line") for stretch in found)
-    assert {(stretch.words, stretch.others) for stretch in found[:-1]} == {(3 * 43, 3)}
-
-
-@pytest.mark.parametrize("words", [1, 100, 1000, 5000])
-def test_a_sample_is_spread_evenly(words: int) -> None:
-    whole = [Stretch("", place, place + 1, 100, 0) for place in range(100)]
-    found = sample(whole, words)
-    assert sum(stretch.words for stretch in found) == max(100, words)
-    starts = [stretch.start for stretch in found]
-    assert starts[0] + starts[-1] in (99, 100)
-    assert len({second - first for first, second in pairwise(starts)}) <= 1
-
-
-@pytest.mark.parametrize("words", [0, 10_000, 10_001])
-def test_a_sample_of_all_is_all(words: int) -> None:
-    whole = [Stretch("", place, place + 1, 100, 0) for place in range(100)]
-    assert sample(whole, words) == whole
-
-
-@pytest.mark.parametrize(
-    ("text", "start", "begin"),
-    [
-        (document(10), 300, 0),
-        ("one two\n" * 4000, 16_004, 6_000),
-        ("onetwo " * 4000, 14_000, 4_004),
-        ("x" * 30_000 + " y", 30_001, 30_001),
-    ],
-)
-def test_where_reading_begins(text: str, start: int, begin: int) -> None:
-    assert context_start(text, start) == begin
-    assert begin in (0, start) or text[begin - 1].isspace() > text[begin].isspace()
-
-
-def listen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked from now on; nothing is answered."""
-    asked: list[str] = []
-
-    def answer(session: Session, text: str, k: int, **_: object) -> Completion:
-        asked.append(text)
-        return Completion(text, "", [Candidate("cat", 0.5, 0, "cat")], 0.5, True, 0.0, 1.0)
-
-    monkeypatch.setattr(keyboard, "complete", answer)
-    return asked
-
-
-def test_a_word_has_the_same_text_before_it_in_every_sample(unigram: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyboard, "CONTEXT", 2000)
-    asked, text = listen(monkeypatch), document(60)
-    counts = [metrics(unigram, text, words=0)["words"]]
-    whole = set(asked)
-    asked.clear()
-    counts.append(metrics(unigram, text, words=200)["words"])
-    some = asked[1:]
-    assert counts == [60 * 43, 2 * 3 * 43]
-    assert set(some) < whole
-    assert all(before in text and before.startswith("line") for before in some)
-    assert all(2000 <= len(before) < 2000 + 4 * len(document(1)) + 10 for before in some)
-
-
-def test_every_document_is_a_text_of_its_own(unigram: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [tmp_path / name for name in ("a", "b")]
-    paths[0].write_text("the cat\ncan\n\n \ndog\n")
-    paths[1].write_text("the")
-    for rule, expected in (
-        ("file", ["the cat\ncan\n\n \ndog\n", "the"]),
-        ("blank-line", ["the cat\ncan\n", "dog\n", "the"]),
-    ):
-        corpus = open_texts(paths, CorpusConfig(documents=rule), None)
-        documents = list(documents_of(corpus.files("test")))
-        assert documents == expected
-        asked = listen(monkeypatch)
-        found = metrics(unigram, *documents)
-        assert found["words"] == 5
-        assert found["keystrokes"]["chars"] == sum(map(len, expected))
-        assert sum(before == "" for before in asked) == 1 + len(documents)
-
-
 # -- limits and mistakes ----------------------------------------------------------------------------------------------
 
 
@@ -419,7 +295,7 @@ def test_without_words_there_is_nothing_to_say(unigram: LoadedModel, documents: 
 
 def test_progress_adds_up(unigram: LoadedModel) -> None:
     calls: list[tuple[int, int]] = []
-    found = metrics(unigram, TEXT, document(3), progress=lambda done, total: calls.append((done, total)))
+    found = metrics(unigram, TEXT, building.document(3), progress=lambda done, total: calls.append((done, total)))
     assert calls == [(done, found["words"]) for done in range(1, found["words"] + 1)]
 
 
@@ -446,13 +322,14 @@ def test_the_command_reports_them(
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     command = ["eval", str(unigram.path), str(text)]
-    assert run([*command, "--keyboard", "--json", "-"]) == 0
-    found, expected = json.loads(capsys.readouterr().out)["keyboard"], metrics(unigram, TEXT)
-    del found["latency_ms"], expected["latency_ms"]
-    assert found == expected
+    expected = metrics(unigram, TEXT)
+    for option in ("--keyboard", "--full"):
+        assert run([*command, option, "--json", "-"]) == 0
+        found = json.loads(capsys.readouterr().out)["keyboard"]
+        assert {**found, "latency_ms": None} == {**expected, "latency_ms": None}
     assert run([*command, "--json", "-"]) == 0
     assert "keyboard" not in json.loads(capsys.readouterr().out)
-    text.write_text(document(30))
+    text.write_text(building.document(30))
     assert run([*command, "--keyboard", "--keyboard-words", "150", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["keyboard"]["words"] == 3 * 43
     assert run([*command, "--keyboard", "--keyboard-words", "150"]) == 0

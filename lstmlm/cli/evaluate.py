@@ -23,12 +23,12 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 @click.option("--dynamic", is_flag=True, help="Rows under dynamic evaluation.")
 @click.option("--ngram", is_flag=True, help="Rows with the n-grams of the training text.")
 @click.option("--keyboard", is_flag=True, help="Next-word metrics: TEXT is typed, and the words offered are judged.")
-@click.option("--keyboard-words", type=click.IntRange(min=0), metavar="N", help="About how many; 0: all.  [default: 2000]")
+@click.option("--keyboard-words", type=click.IntRange(min=0), metavar="N", help="About how many; 0: all.  [default: 1000]")
 @click.option("--documents", type=click.Choice(DOCUMENT_RULES), help="What ends a document.  [default: as in training]")
 @click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--full", is_flag=True, help="All there is: n-grams beside the model, breakdowns, calibration, samples.")
+@click.option("--full", is_flag=True, help="All there is: n-grams beside the model, breakdowns, --keyboard, calibration.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the figures as JSON; - prints them, and nothing else.")
 @click.option("--markdown", "markdown_path", metavar="FILE", help="Write the full report as Markdown.")
 @click.option("--html", "html_path", metavar="FILE", help="Write the full report as one HTML file, with plots.")
@@ -85,8 +85,9 @@ def eval_command(
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import check_output, read_json, to_json, write_output
 
-    if keyboard_words is not None and not keyboard:
-        raise click.UsageError("--keyboard-words goes with --keyboard")
+    full = full or bool(markdown_path or html_path)
+    if keyboard_words is not None and not (keyboard or full):
+        raise click.UsageError("--keyboard-words goes with --keyboard or a full report")
     if max_regression is not None and baseline_path is None:
         raise click.UsageError("--max-regression goes with --baseline")
     may_lose = parse_share(max_regression) if max_regression is not None else 0.0
@@ -94,7 +95,6 @@ def eval_command(
     for path in (json_path, markdown_path, html_path):
         if path not in (None, "-"):
             check_output(Path(path))
-    full = full or bool(markdown_path or html_path)
     set_threads(threads)
     keep_freed_memory()
     loaded, *others = [load_any(path) for path in run_paths(model)]
@@ -124,7 +124,7 @@ def eval_command(
             progress=progress,
             expected_sha256=expected,
         )
-    if keyboard:
+    if keyboard or full:
         typed, words = documents_of(corpus.files(wanted)), WORDS if keyboard_words is None else keyboard_words
         with token_progress("typing") as progress:
             result["keyboard"] = keyboard_metrics(Session(loaded), typed, words=words, progress=progress)
