@@ -179,6 +179,9 @@ pre { margin: 1.5rem 0; padding: 1.25rem 1.5rem; border: 1px solid var(--rule); 
 @media (max-width: 30rem) {
   body { padding: 2rem 1.25rem 4rem }
   section { margin-top: 3rem }
+  th { white-space: pre-wrap }
+  td.l:not(:last-child) { white-space: normal }
+  td.l:last-child { min-width: 8rem }
   .plot { font-size: 13px }
 }
 @media print {

@@ -131,6 +131,8 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
     baselines, rows = result.get("baselines") or {}, result.get("rows") or {}
     if not baselines and not rows:
         return None
+    if at(rows, "ngram", "nll_nats") in [at(row, "nll_nats") for row in baselines.values()]:  # the same n-grams
+        rows = {name: row for name, row in rows.items() if name != "ngram"}
     static = at(result, "perplexity", "token")
     own = {
         "perplexity": static,
@@ -155,9 +157,7 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
     weights = [
         (name, _weights(at(row, "parameters", "weights")), whole(at(row, "tokens_per_second"))) for name, row in rows.items()
     ]
-    return section(
-        "Comparison", text, tables + table(("with memory", "weights", "tokens/s"), "llr", weights), _parameters(rows)
-    )
+    return section("Comparison", text, tables + table(("row", "weights", "tokens/s"), "llr", weights), _parameters(rows))
 
 
 def _change(share: float) -> str:
