@@ -20,7 +20,7 @@ from lstmlm.reader import Reader
 from lstmlm.runtime import one_thread
 from lstmlm.tokenizer import StreamDecoder, Tokenizer
 
-_LONGEST_RESPELLED = 200
+LONGEST_RESPELLED = 200
 """Bytes; a longer "word" is read as the tokenizer spells it."""
 
 
@@ -191,7 +191,7 @@ class Session(Reader):
     def opening(self, prompt: str) -> Opening:
         """Read `prompt`, but for a last word that may be unfinished and has more than one spelling."""
         tokenizer, cut = self.tokenizer, self.spelling.cut(prompt)
-        if tokenizer.kind == "bpe" and 0 < len(cut.pending) <= _LONGEST_RESPELLED:
+        if tokenizer.kind == "bpe" and 0 < len(cut.pending) <= LONGEST_RESPELLED:
             self.read_text(cut.context)
             if spellings := self.spellings(cut.pending):
                 return Opening(tokenizer, spellings, pending=cut.pending)

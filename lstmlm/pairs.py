@@ -80,7 +80,7 @@ def _sentence(record: Record, name: str) -> str:
 
 
 def _groups(record: Record) -> dict[str, str]:
-    return {name: record.label(name) for name in GROUPS if name in record.fields}
+    return {name: record.label(name) for name in GROUPS if record.fields.get(name) not in (None, "")}
 
 
 def judge(model: Model, pairs: Iterable[Pair]) -> Iterator[Judgement]:
@@ -99,6 +99,8 @@ def judge(model: Model, pairs: Iterable[Pair]) -> Iterator[Judgement]:
         nats = [math.fsum(nats_N) for nats_N in parts]
         for number, pair in enumerate(some):
             good, bad = 2 * number, 2 * number + 1
+            if np.array_equal(segments[good], segments[bad]):  # a tie, whatever float32 makes of it beside other sentences
+                nats[bad] = nats[good]
             unknown = tokenizer.unk is not None and any(tokenizer.unk in segments[place] for place in (good, bad))
             yield Judgement(pair, nats[good], nats[bad], len(segments[good]), len(segments[bad]), unknown)
 

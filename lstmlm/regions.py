@@ -1,7 +1,7 @@
 """Item tables: the surprisal of each region of sentences in several conditions, as reading experiments are analysed.
 
 A table has a row for each region of an item in a condition (columns `item`, `condition`, `region`, `text`), or a row for
-each item in a condition, with its regions in columns of their own (`item`, `condition`, and one column for each region).
+each item in a condition, with its regions in columns of their own (`item`, `condition`, and every other column a region).
 The sentence is its regions, in the table's order, with spaces between them; an empty region is left out.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -64,10 +65,14 @@ def read_items(path: Path) -> list[Item]:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for record in read_records(path):
         regions = found.setdefault((record.label("item"), record.label("condition")), {})
-        if {"region", "text"} <= record.fields.keys():
+        others = record.fields.keys() - {"item", "condition"}
+        if {"region", "text"} <= others:
             rows = {record.label("region"): record.fields["text"]}
+        elif "region" in others or ("text" in others and len(others) > 1):
+            missing = "text" if "region" in others else "region"
+            raise DataError(f"{record.where} has no {missing}; it has {', '.join(record.fields)}")
         else:
-            rows = {name: text for name, text in record.fields.items() if name not in ("item", "condition")}
+            rows = {name: text for name, text in record.fields.items() if name in others}
         for name, text in rows.items():
             if name in regions:
                 raise DataError(f"{record.where}: region {name} of this item and condition stands in the table before")
@@ -81,8 +86,6 @@ def read_items(path: Path) -> list[Item]:
     for item in items:
         if not item.regions:
             raise DataError(f"{path}: item {item.item} in condition {item.condition} has no region with a text")
-    if not items:
-        raise DataError(f"{path} has no rows below its header")
     return items
 
 
@@ -117,8 +120,15 @@ def region_surprisals(
 
 def region_means(rows: Sequence[RegionSurprisal]) -> list[dict[str, Any]]:
     """Mean bits, and their standard deviation over items, of each region in each condition, in the order of the table."""
+    order: list[str] = []
+    for _, item in groupby(rows, lambda row: (row.item, row.condition)):
+        place = 0
+        for row in item:
+            if row.region not in order:  # one that was left out so far, between two that were not
+                order.insert(place, row.region)
+            place = order.index(row.region) + 1
     found: dict[tuple[str, str], list[RegionSurprisal]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: order.index(row.region)):
         found.setdefault((row.region, row.condition), []).append(row)
     return [
         {

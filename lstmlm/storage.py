@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,14 @@ def write_atomic(path: Path, data: bytes) -> None:
             raise
 
 
-def check_output(path: Path) -> None:
-    """Refuse, before any work is done, a file that could not be written afterwards.
+def check_output(path: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse, before any work is done, a file that could not be written afterwards, or that is `read` in between.
 
     Raises:
-        UsageError: its folder does not exist, or it is a folder.
+        UsageError: its folder does not exist, or it is a folder, or one of those to be read.
     """
+    if any(path.is_file() and other.is_file() and path.samefile(other) for other in read):
+        raise UsageError(f"{path} is read, and would be written over; expected another file name")
     if not path.parent.is_dir() or path.is_dir():
         what = "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not a folder"
         raise UsageError(f"{path} {what}; expected a file name in an existing folder")

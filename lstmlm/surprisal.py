@@ -116,7 +116,8 @@ def surprisals(
     that token's surprisal which says that the word ends, -ln of the sum of p over all tokens that begin with white space and
     `<eos>`, moves to the word (Pimentel & Meister 2024, arXiv 2406.14561; Oh & Schuler 2024, arXiv 2406.10851). Then
     "the" is no longer more likely than it should be because "then" begins with it. Sums stay the same. Word models tell
-    where words end in any case. It takes a step of the model for each token.
+    where words end in any case. White space that begins in the middle of a token, or is spelled byte by byte (no-break
+    spaces often are), moves nothing. It takes a step of the model for each token.
 
     With `expectations`, also what was expected in the place of each piece's first token.
 

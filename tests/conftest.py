@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import building
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lstmlm.checkpoint import LoadedModel, load_model
+from lstmlm.cli.main import run
 from lstmlm.training import probing, trainer, validation
 
 
@@ -89,3 +90,18 @@ def pair(tmp_path: Path) -> list[LoadedModel]:
     for seed in (1, 2):
         building.trained(tmp_path / f"seed-{seed}", tmp_path / "train.txt", "bpe", steps=4, validate_every=2, seed=seed)
     return [load_model(tmp_path / f"seed-{seed}") for seed in (1, 2)]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str, LoadedModel, str, str], None]:
+    """Check that a command refuses a file with some text as invalid, with a message, in which it is called FILE."""
+
+    def check(command: str, loaded: LoadedModel, text: str, message: str) -> None:
+        path = tmp_path / "refused"
+        path.write_text(text)
+        assert run([command, str(loaded.path), str(path)]) == 4
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith(f"lstmlm: {message.replace('FILE', str(path))}")
+
+    return check

@@ -281,7 +281,7 @@ def test_eval_json_has_exactly_the_documented_keys(model: str, capsys: Out) -> N
     assert err == ""
     assert result["schema"] == "lstmlm.eval/1"
     expected: dict[str, set[str]] = {
-        "model": {"path", "parameters", "tokenizer", "vocabulary_size", "sha256"},
+        "model": {"path", "parameters", "tokenizer", "vocabulary_size", "tokenizer_fingerprint", "sha256"},
         "text": {"paths", "sha256", "bytes", "chars", "words", "lines", "documents"},
         "protocol": {"mode", "start", "precision", "approximate"},
         "perplexity": {"token", "word", "word_with_eos", "byte"},

@@ -19,7 +19,8 @@ from lstmlm.evaluation import parse_share, regression, too_high
 def report(token: float | None, byte: float = 2.0, **model: Any) -> dict[str, Any]:
     return {
         "schema": "lstmlm.eval/1",
-        "model": {"tokenizer": "bpe", "vocabulary_size": 300} | model,
+        "model": {"tokenizer_fingerprint": "1"} | model,
+        "lossless": True,
         "text": {"sha256": "abc"},
         "protocol": {"mode": "stream"},
         "tokens": 100,
@@ -44,10 +45,19 @@ def test_a_baseline() -> None:
 
 
 def test_other_tokens_are_compared_by_the_byte() -> None:
-    assert regression(report(90.0, 2.0, vocabulary_size=400), report(50.0, 2.0), 0.0) is None
-    assert regression(report(40.0, 2.1, tokenizer="word"), report(50.0, 2.0), 0.0) == (
+    assert regression(report(90.0, 2.0, tokenizer_fingerprint="2"), report(50.0, 2.0), 0.0) is None
+    assert regression(report(40.0, 2.1, tokenizer_fingerprint="2"), report(50.0, 2.0), 0.0) == (
         "perplexity per byte was 2 and is 2.1, +5.00%; expected at most +0.00%"
     )
+
+
+def test_what_loses_text_is_compared_with_its_own_tokens_alone() -> None:
+    """A vocabulary of twenty words is easily predicted: nearly all is `<unk>`."""
+    lossy = report(6.5, 1.4, tokenizer_fingerprint="2") | {"lossless": False}
+    for result, baseline in ((lossy, report(76.0)), (report(76.0), lossy)):
+        with pytest.raises(DataError, match="one of the two loses some of the text"):
+            regression(result, baseline, 0.0)
+    assert regression(lossy, lossy, 0.0) is None
 
 
 @pytest.mark.parametrize(

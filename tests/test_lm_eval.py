@@ -95,6 +95,21 @@ def test_a_context_and_what_follows_it_are_one_text(kind: str, tmp_path: Path) -
         assert before + logprob == pytest.approx(both, abs=1e-5)
 
 
+@pytest.mark.parametrize("run", ["cat" * 400 + "ca", "she put " + "cat" * 9 + "ca", "\u732b" * 300 + "th"])
+def test_choices_after_a_long_run_without_white_space_are_compared_by_all_of_their_text(
+    bpe_model: LoadedModel, run: str
+) -> None:
+    """What the context says of the token that crosses its end is the same for all of them."""
+    session, choices = Session(bpe_model), ["t on", "n on", "ere"]
+    found = continuation_loglikelihoods(session, [(run, choice) for choice in choices])
+    whole = continuation_loglikelihoods(session, [("", run + choice) for choice in choices])
+    given = [both - after for (after, _), (both, _) in zip(found, whole, strict=True)]
+    assert given == pytest.approx([given[0]] * 3, abs=1e-3)
+    assert math.isfinite(given[0])
+    own = continuation_loglikelihoods(session, [("", run)])[0][0]
+    assert given[0] >= own - 1e-3  # however it is spelled
+
+
 def spelled(session: Session, ids: list[int], text: bytes) -> float:
     """P of all tokens that spell `text`, and perhaps more, after `ids`: all of them tried out."""
     session.read(ids)
@@ -184,6 +199,7 @@ def test_half_a_character_is_refused(bpe_model: LoadedModel) -> None:
         ({"do_sample": True}, SamplingConfig(temperature=1.0)),
         ({"do_sample": True, "temperature": 0.7, "top_k": 5, "top_p": None}, SamplingConfig(temperature=0.7, top_k=5)),
         ({"temperature": 0.7}, SamplingConfig(temperature=0.7)),
+        ({"num_beams": 1}, SamplingConfig(temperature=0.0)),
     ],
 )
 def test_how_text_is_drawn(options: dict[str, Any], expected: SamplingConfig) -> None:

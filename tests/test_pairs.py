@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import conversing
 import numpy as np
 import pytest
 
+from lstmlm import pairs
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run
 from lstmlm.config import CorpusConfig
@@ -21,7 +24,10 @@ from lstmlm.evaluation import evaluate
 from lstmlm.ngram import LoadedNGram, save_ngram, train_ngram
 from lstmlm.pairs import Pair, Tally, judge, read_pairs, wilson_interval
 from lstmlm.predictor import open_predictor
+from lstmlm.scoring import Scores
+from lstmlm.surprisal import score_texts
 
+Refused = Callable[[str, LoadedModel, str, str], None]
 BLIMP = [
     {
         "sentence_good": "the cat sat on the mat .",
@@ -164,26 +170,23 @@ def test_every_shape_of_file(tmp_path: Path, name: str) -> None:
         ("", "FILE is empty; expected a table: TSV or CSV with a header, or JSON lines"),
         ("\n \n", "FILE is empty; expected a table: TSV or CSV with a header, or JSON lines"),
         ("good\tbetter\na\tb\n", "FILE, line 2 has no bad or sentence_bad; it has good, better"),
-        ("good,bad\na,b\na\n", "FILE, line 3 has 1 columns; expected 2, as the header has"),
+        ("good,bad\na,b\na\n", "FILE, line 3 does not have the header's 2 columns, but 1"),
         ("good,bad,good\na,b,c\n", "FILE, line 1: the header is good, bad, good; expected a different name for each column"),
         ("good\tbad\na\t \n", 'FILE, line 2: bad is " "; expected some text'),
-        ('good\tbad\na\tb\n"a" b\tc\n', "FILE, line 3: '\t' expected after '\"'; a quote inside quotes is written twice"),
-        ('good\tbad\n"a\tb\n', "FILE, line 2: unexpected end of data; a quote inside quotes is written twice"),
+        ('good\tbad\na\tb\n"a" b\tc\n', "FILE, line 3: '\t' expected after '\"'; expected a quote at the end of a cell"),
+        ('good\tbad\n"a\tb\n1\t2\n', "FILE, line 2: unexpected end of data; expected a quote at the end of a cell"),
+        ("good\tbad\n\n", "FILE has no rows below its header"),
+        ('[{"good": "a", "bad": "b"}]\n', "FILE begins as a JSON array; expected an object in each line"),
         ('{"good": "a", "bad": "b"}\n{"good": 1, "bad": "b"}\n', "FILE, line 2: good is 1; expected some text"),
         ('{"good": "a", "bad": "b"}\n{"good": "a"', "FILE, line 2 is not JSON: Expecting ',' delimiter: line 1 column 13"),
         ('{"good": "a", "bad": "b"}\n[1]\n', "FILE, line 2 holds a JSON list; expected an object"),
-        ('{"good": "a", "bad": "b", "field": null}\n', "FILE, line 1: field is null; expected some text"),
+        ('{"good": "a", "bad": "b", "field": [1]}\n', "FILE, line 1: field is [1]; expected some text"),
     ],
 )
 def test_malformed_files_are_named_with_their_line(
-    bpe_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+    bpe_model: LoadedModel, refused: Refused, text: str, message: str
 ) -> None:
-    path = tmp_path / "pairs"
-    path.write_text(text)
-    assert run(["pairs", str(bpe_model.path), str(path)]) == 4
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"lstmlm: {message.replace('FILE', str(path))}")
+    refused("pairs", bpe_model, text, message)
 
 
 @pytest.fixture
@@ -228,7 +231,11 @@ def test_what_is_printed_alone(word_model: LoadedModel, blimp: list[str], capsys
     [
         (["nowhere.tsv"], "nowhere.tsv: No such file or directory"),
         (["order.jsonl", "--json", "nowhere/out.json"], "nowhere/out.json cannot be written: nowhere is not a folder"),
-        (["order.jsonl", "--json", "-", "--details", "-"], "--details and --json cannot both be printed; expected a FILE"),
+        (["order.jsonl", "--json", "-", "--details", "-"], "only one output can be printed; expected a FILE for the others"),
+        (
+            ["order.jsonl", "--details", "order.jsonl"],
+            "order.jsonl is read, and would be written over; expected another file",
+        ),
         ([], "Missing argument 'FILE...'"),
     ],
 )
@@ -239,3 +246,20 @@ def test_what_cannot_be_meant(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"lstmlm: {message}")
+
+
+def test_equal_sentences_are_ties_however_float32_rounds(word_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two unknown words are one symbol; beside other sentences, in batches of other sizes, rounding differs."""
+
+    def rounded(*arguments: Any) -> Scores:
+        scores = score_texts(*arguments)
+        return replace(scores, nats_N=scores.nats_N + 1e-7 * np.arange(len(scores.nats_N)))
+
+    monkeypatch.setattr(pairs, "score_texts", rounded)
+    found = judge(word_model, [Pair("the quux sat", "the zyzzy sat"), Pair("the cat", "the mat")])
+    assert [judgement.correct() == 0.5 for judgement in found] == [True, False]
+
+
+def test_a_group_without_a_name_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("good\tbad\tcategory\na\tb\tx\nc\td\t\n")
+    assert [pair.groups for pair in read_pairs(tmp_path / "pairs.tsv")] == [{"category": "x"}, {}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import building
@@ -13,6 +14,7 @@ import pytest
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.cli.main import run
 from lstmlm.config import BOUNDARIES
+from lstmlm.corpus.records import read_records
 from lstmlm.regions import Item, RegionSurprisal, read_items, region_means, region_surprisals
 from lstmlm.surprisal import surprisals
 
@@ -97,6 +99,29 @@ def test_means_are_over_items() -> None:
     assert (second["items"], second["bits"], second["sd"], second["unknown"]) == (1, pytest.approx(1.0), None, 1)
 
 
+def test_means_come_in_the_order_of_the_sentence(word_model: LoadedModel) -> None:
+    """Whatever the first item leaves out."""
+    items = [
+        Item("1", "a", (("subject", "the cat"), ("verb", "sat"))),
+        Item("2", "a", (("subject", "the dog"), ("adverb", "then"), ("verb", "sat"), ("place", "on the mat"))),
+        Item("3", "a", (("adverb", "then"), ("place", "on the mat"))),
+    ]
+    means = region_means(list(region_surprisals(word_model, items)))
+    assert [mean["region"] for mean in means] == ["subject", "adverb", "verb", "place"]
+
+
+@pytest.mark.parametrize("text", ['"Go', '"', 'a "b" c', '""', "tab\\t"])
+def test_what_is_printed_can_be_read_again(
+    word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """Also by R and pandas, for which a quote at the beginning of a cell opens it."""
+    (tmp_path / "items.jsonl").write_text(json.dumps({"item": 1, "condition": "a", "one": text, "two": "away"}) + "\n")
+    assert run(["regions", str(word_model.path), str(tmp_path / "items.jsonl")]) == 0
+    (tmp_path / "found.tsv").write_text(capsys.readouterr().out)
+    rows = [record.fields for record in read_records(tmp_path / "found.tsv")]
+    assert [(row["region"], row["text"].replace("\\\\", "\\")) for row in rows] == [("one", text), ("two", "away")]
+
+
 def test_a_session(
     word_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +140,7 @@ def test_a_session(
     mean = next(mean for mean in found["means"] if (mean["region"], mean["condition"]) == ("subject", "odd"))
     shown = next(line.split() for line in captured.err.splitlines() if line.startswith("subject"))
     assert shown[-1] == f"{mean['bits']:.2f}"
-    assert "Means over 1 to 2 items. 1 words are unknown to the model." in captured.err
+    assert "Means over 1 to 2 items. Words that the model does not know: 1." in captured.err
     assert run(["regions", str(word_model.path), "items.tsv", "--json", "-"]) == 0
     captured = capsys.readouterr()
     assert (json.loads(captured.out), captured.err) == (found, "")
@@ -125,6 +150,8 @@ def test_a_session(
     ("text", "message"),
     [
         ("item\tregion\ttext\n1\ta\tb\n", "FILE, line 2 has no condition; it has item, region, text"),
+        ("item\tcondition\tregion\tword\n1\ta\tb\tc\n", "FILE, line 2 has no text; it has item, condition, region, word"),
+        ("item,condition,name,text\n1,a,b,c\n", "FILE, line 2 has no region; it has item, condition, name, text"),
         ("item,condition,a\n", "FILE has no rows below its header"),
         ("item,condition,a\n1,x,b\n2,x,\n", "FILE: item 2 in condition x has no region with a text"),
         ("item,condition\n1,x\n", "FILE: item 1 in condition x has no region with a text"),
@@ -133,11 +160,6 @@ def test_a_session(
     ],
 )
 def test_malformed_tables(
-    word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+    word_model: LoadedModel, refused: Callable[[str, LoadedModel, str, str], None], text: str, message: str
 ) -> None:
-    path = tmp_path / "items"
-    path.write_text(text)
-    assert run(["regions", str(word_model.path), str(path)]) == 4
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"lstmlm: {message.replace('FILE', str(path))}")
+    refused("regions", word_model, text, message)

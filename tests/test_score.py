@@ -204,6 +204,7 @@ def test_a_page_shows_the_text_and_its_figures(
         (["-", "--encoding-errors", "replace"], 2, "lstmlm: html and --encoding-errors are for one text; expected a FILE\n"),
         (["--format", "psycholing", "--per", "line"], 2, "lstmlm: psycholing has a row for each word or token; expected"),
         (["--format", "ansi", "--columns", "all"], 2, "lstmlm: colours have no columns; expected another --format"),
+        (["rows.jsonl"], 2, "lstmlm: rows.jsonl is a table; expected a text file"),
         (["nowhere.txt"], 2, "lstmlm: nowhere.txt: No such file or directory\n"),
         (["empty.txt"], 4, "lstmlm: empty.txt is empty; expected some text\n"),
         (["latin-1.txt"], 4, "lstmlm: latin-1.txt is not UTF-8: byte 0xe9 at offset 1,003; convert it"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lstmlm.cli.console import data_console, run_paths, token_progress, write
+from lstmlm.cli.console import check_outputs, data_console, run_paths, token_progress, write_outputs
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the comparison as JSON; - prints it, and nothing else.")
-@click.option("--html", "html_path", metavar="FILE", help="Write the comparison as one HTML file, with plots.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write the comparison as Markdown.")
+@click.option("--html", "html_path", metavar="FILE|-", help="Write the comparison as one HTML file, with plots.")
+@click.option("--markdown", "markdown_path", metavar="FILE|-", help="Write the comparison as Markdown.")
 def compare_command(
     models: tuple[str, ...],
     text: str,
@@ -54,13 +53,11 @@ def compare_command(
     from lstmlm.report.markdown import comparison_markdown
     from lstmlm.report.terminal import comparison_report
     from lstmlm.runtime import keep_freed_memory, set_threads
-    from lstmlm.storage import check_output, to_json, write_output
+    from lstmlm.storage import to_json
 
     if len(models) < 2:
         raise click.UsageError(f"{models[0]} alone cannot be compared; expected two MODELs or more, and a TEXT")
-    outputs = [Path(path) for path in (json_path, markdown_path, html_path) if path not in (None, "-")]
-    for path in outputs:
-        check_output(path)
+    check_outputs(json_path, markdown_path, html_path, read=[text])
     set_threads(threads)
     keep_freed_memory()
     chosen = [[load_any(path) for path in run_paths(argument)] for argument in models]
@@ -68,17 +65,13 @@ def compare_command(
     corpus = open_texts([text], updated(config, encoding_errors=encoding_errors, text_field=text_field), split)
     with token_progress("scoring") as progress:
         found = compare(chosen, corpus, mode=mode, names=models, progress=progress)
-    data = to_json(found)
-    if html_path is not None:
-        write_output(Path(html_path), comparison_page(found).encode())
-    if markdown_path is not None:
-        write_output(Path(markdown_path), comparison_markdown(found).encode())
-    if json_path == "-":
-        write(data.decode())
-        return
-    if json_path is not None:
-        write_output(Path(json_path), data)
-    data_console().print(comparison_report(found))
+    printed = write_outputs(
+        (json_path, lambda: to_json(found).decode()),
+        (markdown_path, lambda: comparison_markdown(found)),
+        (html_path, lambda: comparison_page(found)),
+    )
+    if not printed:
+        data_console().print(comparison_report(found))
 
 
 def _reading(loaded: Sequence[AnyModel], documents: str | None) -> CorpusConfig:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lstmlm.cli.console import safe, stdin_lines, write
-from lstmlm.cli.memory_options import memory_options
+from lstmlm.cli.predicting_options import memory_options
 
 if TYPE_CHECKING:
     from lstmlm.completion import Completion

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,13 +72,46 @@ def safe(text: str) -> str:
     return text
 
 
-def tsv_row(cells: Sequence[str | float]) -> str:
-    r"""A line of tab-separated values, with \t \n \r \\ for what would break it."""
-    shown = (
-        cell.translate(_ESCAPES) if isinstance(cell, str) else f"{cell:.6f}" if isinstance(cell, float) else str(int(cell))
-        for cell in cells
-    )
-    return "\t".join(shown) + "\n"
+def tsv_row(cells: Sequence[str | float], *, quoted: bool = False) -> str:
+    r"""A line of tab-separated values, with \t \n \r \\ for what would break it.
+
+    `quoted`: a cell that begins with a quote stands in quotes, as R, pandas and spreadsheets read and write it.
+    """
+
+    def shown(cell: str | float) -> str:
+        if not isinstance(cell, str):
+            return f"{cell:.6f}" if isinstance(cell, float) else str(int(cell))
+        escaped = cell.translate(_ESCAPES)
+        return '"' + escaped.replace('"', '""') + '"' if quoted and cell.startswith('"') else escaped
+
+    return "\t".join(map(shown, cells)) + "\n"
+
+
+def check_outputs(*paths: str | None, read: Sequence[str] = ()) -> None:
+    """Refuse, before any work is done, files that could not be written, or are `read`; `-` is stdout, for one of them.
+
+    Raises:
+        UsageError: as it says.
+    """
+    from lstmlm.storage import check_output
+
+    if sum(path == "-" for path in paths) > 1:
+        raise click.UsageError("only one output can be printed; expected a FILE for the others")
+    for path in paths:
+        if path not in (None, "-"):
+            check_output(Path(path), read=map(Path, read))
+
+
+def write_outputs(*outputs: tuple[str | None, Callable[[], str]]) -> bool:
+    """Write each where it was asked for, if it was; whether one of them went to stdout, where it stands alone."""
+    from lstmlm.storage import write_output
+
+    for path, made in outputs:
+        if path == "-":
+            write(made())
+        elif path is not None:
+            write_output(Path(path), made().encode())
+    return any(path == "-" for path, _ in outputs)
 
 
 def write(text: str) -> None:

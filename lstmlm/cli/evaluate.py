@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lstmlm.cli.console import data_console, run_paths, say, token_progress, write
+from lstmlm.cli.console import check_outputs, data_console, run_paths, say, token_progress, write_outputs
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 
@@ -30,8 +30,8 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--full", is_flag=True, help="All there is: n-grams beside the model, breakdowns, --keyboard, calibration.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the figures as JSON; - prints them, and nothing else.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write the full report as Markdown.")
-@click.option("--html", "html_path", metavar="FILE", help="Write the full report as one HTML file, with plots.")
+@click.option("--markdown", "markdown_path", metavar="FILE|-", help="Write the full report as Markdown.")
+@click.option("--html", "html_path", metavar="FILE|-", help="Write the full report as one HTML file, with plots.")
 @click.option("--fail-above", type=float, metavar="PPL", help="Exit with 1 if the perplexity per token is higher.")
 @click.option(
     "--baseline",
@@ -83,7 +83,7 @@ def eval_command(
     from lstmlm.report.markdown import markdown
     from lstmlm.report.terminal import evaluation_report
     from lstmlm.runtime import keep_freed_memory, set_threads
-    from lstmlm.storage import check_output, read_json, to_json, write_output
+    from lstmlm.storage import read_json, to_json
 
     full = full or bool(markdown_path or html_path)
     if keyboard_words is not None and not (keyboard or full):
@@ -92,9 +92,9 @@ def eval_command(
         raise click.UsageError("--max-regression goes with --baseline")
     may_lose = parse_share(max_regression) if max_regression is not None else 0.0
     baseline = read_json(Path(baseline_path)) if baseline_path is not None else None
-    for path in (json_path, markdown_path, html_path):
-        if path not in (None, "-"):
-            check_output(Path(path))
+    if fail_above is not None and not fail_above > 0:
+        raise click.UsageError(f"--fail-above is {fail_above}; expected a perplexity above 0")
+    check_outputs(json_path, markdown_path, html_path, read=texts)
     set_threads(threads)
     keep_freed_memory()
     loaded, *others = [load_any(path) for path in run_paths(model)]
@@ -128,16 +128,12 @@ def eval_command(
         typed, words = documents_of(corpus.files(wanted)), WORDS if keyboard_words is None else keyboard_words
         with token_progress("typing") as progress:
             result["keyboard"] = keyboard_metrics(Session(loaded), typed, words=words, progress=progress)
-    data = to_json(result)
-    if markdown_path is not None:
-        write_output(Path(markdown_path), markdown(result).encode())
-    if html_path is not None:
-        write_output(Path(html_path), page(result).encode())
-    if json_path == "-":
-        write(data.decode())
-    else:
-        if json_path is not None:
-            write_output(Path(json_path), data)
+    printed = write_outputs(
+        (json_path, lambda: to_json(result).decode()),
+        (markdown_path, lambda: markdown(result)),
+        (html_path, lambda: page(result)),
+    )
+    if not printed:
         data_console().print(evaluation_report(result, full=full))
     failed = [
         too_high(result, fail_above) if fail_above is not None else None,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lstmlm.cli.console import safe, stdin_lines, write
-from lstmlm.cli.memory_options import memory_options
+from lstmlm.cli.predicting_options import memory_options
 from lstmlm.cli.sampling_options import sampling_options
 from lstmlm.config import BeamConfig, SamplingConfig
 

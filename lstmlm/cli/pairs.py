@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lstmlm.cli.console import data_console, safe, token_progress, tsv_row, write
-from lstmlm.cli.memory_options import memory_options
+from lstmlm.cli.console import check_outputs, data_console, safe, token_progress, tsv_row, write, write_outputs
+from lstmlm.cli.predicting_options import memory_options
 
 if TYPE_CHECKING:
     from lstmlm.pairs import Judgement
@@ -49,33 +49,22 @@ def pairs_command(
     from lstmlm.pairs import GROUPS, Tally, judge, read_pairs
     from lstmlm.predictor import load_any, open_predictor
     from lstmlm.report.experiments import pairs_report
-    from lstmlm.storage import check_output, to_json, write_output
+    from lstmlm.storage import to_json
 
-    if details == json_path == "-":
-        raise click.UsageError("--details and --json cannot both be printed; expected a FILE for one of them")
-    paths = [Path(file) for file in files]
-    for output in (details, json_path):
-        if output is not None and output != "-":
-            check_output(Path(output))
-    total = sum(1 for path in paths for _ in read_pairs(path))  # says what is wrong with a file before any work is done
+    check_outputs(details, json_path, read=files)
+    pairs = [pair for file in files for pair in read_pairs(Path(file))]
     loaded = load_any(model)
     predictor, tally = open_predictor(loaded, parts), Tally(per_token=per_token)
-    pairs = (pair for path in paths for pair in read_pairs(path))
     with token_progress("scoring") as progress, _output(details) as put:
         put(tsv_row(["where", *GROUPS, *FIGURES]))
         for done, judgement in enumerate(judge(predictor, pairs), 1):
             tally.add(judgement)
             put(_row(judgement, per_token))
-            progress(done, total)
+            progress(done, len(pairs))
     figures = tally.figures()
     about = {"path": str(loaded.path), "sha256": loaded.sha256, "tokenizer": loaded.tokenizer.kind, "memory": list(parts)}
-    data = to_json({"schema": SCHEMA, "model": about, "paths": list(files)} | figures)
-    if json_path == "-":
-        write(data.decode())
-        return
-    if json_path is not None:
-        write_output(Path(json_path), data)
-    if details != "-":
+    result = {"schema": SCHEMA, "model": about, "paths": list(files)} | figures
+    if not write_outputs((json_path, lambda: to_json(result).decode())) and details != "-":
         data_console().print(pairs_report(figures))
 
 
@@ -109,4 +98,4 @@ def _row(judgement: Judgement, per_token: bool) -> str:
     compared = judgement.difference_bits(per_token=per_token), judgement.correct(per_token=per_token)
     counts = judgement.good_tokens, judgement.bad_tokens, judgement.unknown
     groups = [pair.groups.get(name, "") for name in GROUPS]
-    return tsv_row([pair.where, *groups, *bits, *compared, *counts, pair.good, pair.bad])
+    return tsv_row([pair.where, *groups, *bits, *compared, *counts, pair.good, pair.bad], quoted=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from lstmlm.cli.console import errors_console, safe, token_progress, tsv_row, write
-from lstmlm.cli.memory_options import memory_options
-from lstmlm.config import BOUNDARIES
+from lstmlm.cli.console import check_outputs, errors_console, safe, token_progress, tsv_row, write, write_outputs
+from lstmlm.cli.predicting_options import boundary_option, memory_options
 
 SCHEMA = "lstmlm.regions/1"
 COLUMNS = ("item", "condition", "region", "surprisal", "words", "tokens", "unknown", "text")
@@ -18,13 +17,7 @@ COLUMNS = ("item", "condition", "region", "surprisal", "words", "tokens", "unkno
 @click.command("regions", short_help="Surprisal by region of an experiment's items.")
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="FILE")
-@click.option(
-    "--boundary",
-    type=click.Choice(BOUNDARIES),
-    default="leading",
-    show_default=True,
-    help="trailing: that a word ends counts to it, not to the next; slower.",
-)
+@boundary_option
 @click.option("--json", "json_path", metavar="FILE|-", help="Write rows and means as JSON; - prints them, and nothing else.")
 @memory_options
 def regions_command(model: str, source: str, boundary: str, json_path: str | None, parts: tuple[str, ...]) -> None:
@@ -37,7 +30,7 @@ def regions_command(model: str, source: str, boundary: str, json_path: str | Non
         1     expected   subject The cook
         1     expected   verb    stirred
 
-    or a row for each item and condition, with a column for each region:
+    or a row for each item and condition, in which every other column is a region:
 
     \b
         item  condition  subject   verb
@@ -51,10 +44,9 @@ def regions_command(model: str, source: str, boundary: str, json_path: str | Non
     from lstmlm.predictor import load_any, open_predictor
     from lstmlm.regions import read_items, region_means, region_surprisals
     from lstmlm.report.experiments import regions_report
-    from lstmlm.storage import check_output, to_json, write_output
+    from lstmlm.storage import to_json
 
-    if json_path is not None and json_path != "-":
-        check_output(Path(json_path))
+    check_outputs(json_path, read=[source])
     items = read_items(Path(source))
     loaded = load_any(model)
     with token_progress("scoring") as progress:
@@ -62,15 +54,12 @@ def regions_command(model: str, source: str, boundary: str, json_path: str | Non
     means = region_means(rows)
     about = {"path": str(loaded.path), "sha256": loaded.sha256, "tokenizer": loaded.tokenizer.kind, "memory": list(parts)}
     shown = [asdict(row) | {"bits": row.bits} for row in rows]
-    data = to_json({"schema": SCHEMA, "model": about, "path": source, "boundary": boundary, "rows": shown, "means": means})
-    if json_path == "-":
-        write(data.decode())
+    result = {"schema": SCHEMA, "model": about, "path": source, "boundary": boundary, "rows": shown, "means": means}
+    if write_outputs((json_path, lambda: to_json(result).decode())):
         return
-    if json_path is not None:
-        write_output(Path(json_path), data)
     table = [tsv_row(COLUMNS)]
     for row in rows:
         counts = row.words, row.tokens, row.unknown
-        table.append(tsv_row([row.item, row.condition, row.region, row.bits, *counts, row.text]))
+        table.append(tsv_row([row.item, row.condition, row.region, row.bits, *counts, row.text], quoted=True))
     write(safe("".join(table)))
     errors_console().print(regions_report(means))

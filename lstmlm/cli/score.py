@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmlm.cli.console import safe, stdin_lines, token_progress, tsv_row, write
-from lstmlm.cli.memory_options import memory_options
-from lstmlm.config import BOUNDARIES, ENCODING_ERRORS, UNITS
+from lstmlm.cli.predicting_options import boundary_option, memory_options
+from lstmlm.config import ENCODING_ERRORS, UNITS
 
 if TYPE_CHECKING:
     from lstmlm.surprisal import Surprisal
@@ -42,13 +42,7 @@ _ROWS_AT_ONCE = 1000
     show_default=True,
     help="all: also what was expected; slower.",
 )
-@click.option(
-    "--boundary",
-    type=click.Choice(BOUNDARIES),
-    default="leading",
-    show_default=True,
-    help="trailing: that a word ends counts to it, not to the next; slower.",
-)
+@boundary_option
 @click.option(
     "--encoding-errors",
     type=click.Choice(ENCODING_ERRORS),
@@ -82,6 +76,7 @@ def score_command(
     probability; of a word or line, those of its first token. In html they stand where the mouse rests.
     """
     from lstmlm.corpus.reading import read_text
+    from lstmlm.corpus.tables import table_format
     from lstmlm.errors import DataError
     from lstmlm.predictor import load_any, open_predictor
     from lstmlm.report.colours import page
@@ -103,6 +98,8 @@ def score_command(
             _write_all(_formatted(line, units, per, style, expectations, number))
             write("\n" if style == "tsv" else "")  # rows of one line end where an empty one stands
         return
+    if table_format(Path(source)) is not None:
+        raise click.UsageError(f"{source} is a table; expected a text file (lstmlm regions reads tables of items)")
     text = "".join(read_text(Path(source), encoding_errors or "strict"))
     if not text:
         raise DataError(f"{source} is empty; expected some text")
@@ -135,7 +132,8 @@ def _formatted(
         yield safe(json.dumps({"text": text, "units": found}, ensure_ascii=False) + "\n")
         return
     names = _header(style, expectations).split()
-    yield from (safe(tsv_row([row[name] for name in names])) for row in rows)
+    quoted = style == "psycholing"
+    yield from (safe(tsv_row([row[name] for name in names], quoted=quoted)) for row in rows)
 
 
 def _rows(units: Iterable[Surprisal], first_line: int) -> Iterator[dict[str, Any]]:

@@ -63,10 +63,13 @@ def read_records(path: Path) -> Iterator[Record]:
             break
     else:
         raise DataError(f"{path} is empty; expected a table: TSV or CSV with a header, or JSON lines")
-    if head[-1].lstrip().startswith("{"):
+    first = head[-1].lstrip()
+    if first.startswith("["):
+        raise DataError(f"{path} begins as a JSON array; expected an object in each line, or TSV or CSV with a header")
+    if first.startswith("{"):
         yield from _json_lines(path, chain(head, lines))
     else:
-        yield from _separated(path, chain(head, lines), "\t" if "\t" in head[-1] else ",")
+        yield from _separated(path, chain(head, lines), "\t" if "\t" in first else ",")
 
 
 def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[Record]:
@@ -86,9 +89,10 @@ def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[Record]:
 def _separated(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[Record]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names: list[str] = []
+    rows = before = 0
     try:
         for row in reader:
-            where = f"{path}, line {reader.line_num:,}"
+            where, before = f"{path}, line {before + 1:,}", reader.line_num
             if not any(map(str.strip, row)):
                 continue
             if not names:
@@ -96,8 +100,12 @@ def _separated(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[Rec
                 if len(set(names)) < len(names) or "" in names:
                     raise DataError(f"{where}: the header is {', '.join(names)}; expected a different name for each column")
             elif len(row) != len(names):
-                raise DataError(f"{where} has {len(row)} columns; expected {len(names)}, as the header has")
+                raise DataError(f"{where} does not have the header's {len(names)} columns, but {len(row)}")
             else:
+                rows += 1
                 yield Record(where, dict(zip(names, row, strict=True)))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num:,}: {error}; a quote inside quotes is written twice") from error
+        what = "expected a quote at the end of a cell that begins with one, and each quote inside it twice"
+        raise DataError(f"{path}, line {before + 1:,}: {error}; {what}") from error
+    if not rows:
+        raise DataError(f"{path} has no rows below its header")

@@ -43,6 +43,7 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
             "parameters": loaded.model.num_parameters,
             "tokenizer": tokenizer.kind,
             "vocabulary_size": tokenizer.vocabulary_size,
+            "tokenizer_fingerprint": tokenizer.fingerprint,
             "sha256": loaded.sha256,
         }
         | ({"order": loaded.model.order} if isinstance(loaded, LoadedNGram) else {}),

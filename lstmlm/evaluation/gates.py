@@ -34,10 +34,11 @@ def too_high(result: Mapping[str, Any], limit: float) -> str | None:
 def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: float) -> str | None:
     """What is wrong if the text became less likely than in `baseline`, by more than `share` of its perplexity per token.
 
-    Models with different tokens are compared by the perplexity per byte.
+    Models with different tokenizers are compared by the perplexity per byte, if none loses any of the text.
 
     Raises:
-        DataError: the baseline is no report of `lstmlm eval --json`, or one on another text or with another protocol.
+        DataError: the baseline is no report of `lstmlm eval --json`, or one on another text or with another protocol, or
+            with another tokenizer, of which one loses some of the text.
     """
     try:
         if baseline["schema"] != SCHEMA:
@@ -50,11 +51,14 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
         ):
             if ours != theirs:
                 raise DataError(f"the baseline has another {name} ({theirs}, here {ours}); expected one on the same")
-        same_tokens = all(
-            result[part][name] == baseline[part][name]
-            for part, name in (("model", "tokenizer"), ("model", "vocabulary_size"))
-        )
-        unit = "token" if same_tokens and result["tokens"] == baseline["tokens"] else "byte"
+        unit = "token"
+        if result["model"]["tokenizer_fingerprint"] != baseline["model"]["tokenizer_fingerprint"]:
+            unit = "byte"
+            if not (result["lossless"] and baseline["lossless"]):
+                raise DataError(
+                    "the baseline has another tokenizer, and one of the two loses some of the text, so that their figures "
+                    "cannot be compared; expected the same tokenizer, or bpe or byte ones"
+                )
         found, before = result["perplexity"][unit], baseline["perplexity"][unit]
     except (KeyError, TypeError) as error:
         raise DataError(f"the baseline is no report of `lstmlm eval --json`: it has no {error}") from error

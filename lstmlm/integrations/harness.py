@@ -15,12 +15,14 @@ import numpy as np
 from lstmlm.config import SamplingConfig
 from lstmlm.corpus.reading import normalized
 from lstmlm.errors import UsageError
-from lstmlm.ngram import LoadedNGram
-from lstmlm.ngram.scoring import score_with_ngrams
+from lstmlm.generation import LONGEST_RESPELLED
 from lstmlm.predictor import AnyModel
 from lstmlm.reader import Reader
-from lstmlm.scoring import Scores, score_segments
-from lstmlm.token_store import id_type
+from lstmlm.surprisal import score_texts
+from lstmlm.token_store import Ids, id_type
+
+_MISSED = 1e-3
+"""Of the probability of what the context says, which spellings that were not looked at may have."""
 
 
 def document_loglikelihoods(loaded: AnyModel, texts: Sequence[str], *, closing: bool = True) -> list[float]:
@@ -39,7 +41,7 @@ def document_loglikelihoods(loaded: AnyModel, texts: Sequence[str], *, closing: 
     for text in map(normalized, texts):
         ends = closing and (tokenizer.kind != "word" or text[-1:] not in ("", "\n"))
         ids.append([*tokenizer.encode(text), *([tokenizer.eos] if ends else [])])
-    nats_N = _score(loaded, ids).nats_N
+    nats_N = score_texts(loaded, _segments(loaded, ids)).nats_N
     return [-math.fsum(part) for part in np.split(nats_N, _starts(ids)[1:-1])]
 
 
@@ -49,6 +51,8 @@ class _Pair:
 
     ids: list[int]
     """Of both, joined."""
+    context: list[int]
+    """Of the context alone."""
     first: int
     """The first token that the continuation is a part of."""
     pending: bytes | None = None
@@ -64,8 +68,9 @@ def continuation_loglikelihoods(reader: Reader, pairs: Iterable[tuple[str, str]]
     ("the " and "keys"), it is ln p of all tokens since the last white space of the context, less that of what the context
     says of them, spelled in any way (`covers.py`): of "keys", given that it begins with "k", or with a space. The harness's
     Hugging Face models leave out a part of the continuation in the first case, and count the context's space to it in the
-    second, which changes no choice between continuations. A word model knows no parts of words: one that crosses the
-    border counts whole.
+    second, which changes no choice between continuations. Where there are too many spellings to look at them all, as of a
+    long run without white space, the context says what its own tokens say. A word model knows no parts of words: one that
+    crosses the border counts whole.
 
     An empty context is the beginning of a document. No end is counted.
 
@@ -74,20 +79,34 @@ def continuation_loglikelihoods(reader: Reader, pairs: Iterable[tuple[str, str]]
         DivergedError: a token has no finite probability.
     """
     split = [_split(reader, normalized(context), normalized(continuation)) for context, continuation in pairs]
-    scores = _score(reader.predictor.loaded, [pair.ids for pair in split], guesses=True)
+    loaded = reader.predictor.loaded
+    scores = score_texts(loaded, _segments(loaded, [pair.ids for pair in split]), guesses=True)
     assert scores.guesses is not None, "asked for"
     found = []
     for start, pair in zip(_starts([pair.ids for pair in split]), split, strict=False):
         place, end = start + pair.first, start + len(pair.ids)
         logprob, likeliest = -math.fsum(scores.nats_N[place:end]), True
         if pair.pending is not None:
-            reader.read(pair.ids[: pair.first])
-            logprob -= reader.cover(pair.pending).logprob
-            spelled, _ = reader.spellings(pair.pending)[0]
-            likeliest = tuple(pair.ids[pair.first :][: len(spelled)]) == spelled
+            given, spelled = _given(reader, pair)
+            logprob -= given
+            likeliest = pair.ids[pair.first :][: len(spelled)] == spelled
             place += len(spelled)
         found.append((logprob, likeliest and bool((scores.guesses.ranks_N[place:end] == 1).all())))
     return found
+
+
+def _given(reader: Reader, pair: _Pair) -> tuple[float, list[int]]:
+    """Ln p of what the context says of tokens that cross its end, and the tokens with which a continuation would begin."""
+    assert pair.pending is not None
+    if len(pair.pending) <= LONGEST_RESPELLED:
+        reader.read(pair.ids[: pair.first])
+        cover = reader.cover(pair.pending)
+        if cover.missed < _MISSED:
+            spelled, _ = reader.spellings(pair.pending)[0]
+            return cover.logprob, list(spelled)
+    loaded = reader.predictor.loaded
+    nats_N = score_texts(loaded, _segments(loaded, [pair.context])).nats_N
+    return -math.fsum(nats_N[pair.first :]), pair.context[pair.first :]
 
 
 def sampling_config(options: Mapping[str, Any]) -> SamplingConfig:
@@ -97,7 +116,8 @@ def sampling_config(options: Mapping[str, Any]) -> SamplingConfig:
         UsageError: they ask for what is not there.
     """
     known = {field.name for field in fields(SamplingConfig)}
-    given = {name: value for name, value in options.items() if name != "do_sample" and value is not None}
+    nothing = {"do_sample": (True, False), "num_beams": (1,)}
+    given = {name: value for name, value in options.items() if value is not None and value not in nothing.get(name, ())}
     if unknown := sorted(given.keys() - known):
         raise UsageError(f"generation_kwargs have {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
     if not options.get("do_sample", given.get("temperature", 0) > 0):
@@ -110,18 +130,13 @@ def _split(reader: Reader, context: str, continuation: str) -> _Pair:
     ids, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
     cut = reader.spelling.cut(context)
     if not continuation or (ids[: len(before)] == before and cut.pending != b" "):
-        return _Pair(ids, len(before))
-    return _Pair(ids, len(tokenizer.encode(cut.context)), None if tokenizer.kind == "word" else cut.pending)
+        return _Pair(ids, before, len(before))
+    return _Pair(ids, before, len(tokenizer.encode(cut.context)), None if tokenizer.kind == "word" else cut.pending)
 
 
-def _score(loaded: AnyModel, ids: Sequence[Sequence[int]], *, guesses: bool = False) -> Scores:
-    """Each of the texts from its beginning; `guesses` where they are asked for."""
-    segments = [np.array(text, id_type(loaded.tokenizer.vocabulary_size)) for text in ids]
-    if not isinstance(loaded, LoadedNGram):
-        return score_segments(loaded.model, segments, eos=loaded.tokenizer.eos, guesses=guesses)
-    if guesses:
-        return score_with_ngrams(loaded.model, segments)
-    return Scores(np.concatenate([np.empty(0), *map(loaded.model.score, segments)]), None)
+def _segments(loaded: AnyModel, ids: Sequence[Sequence[int]]) -> list[Ids]:
+    dtype = id_type(loaded.tokenizer.vocabulary_size)
+    return [np.array(text, dtype) for text in ids]
 
 
 def _starts(ids: Sequence[Sequence[int]]) -> list[int]:

@@ -32,9 +32,9 @@ def pairs_report(figures: Mapping[str, Any]) -> RenderableType:
         f"good sentence takes{per_token}, mean."
     ]
     if figures["ties"]:
-        notes.append(f"{figures['ties']:,} of {figures['pairs']:,} pairs are ties, which count half.")
+        notes.append(f"Ties, which count half: {figures['ties']:,} of {figures['pairs']:,}.")
     if figures["pairs_unknown"]:
-        notes.append(f"{figures['pairs_unknown']:,} of {figures['pairs']:,} pairs have words that the model does not know.")
+        notes.append(f"With words that the model does not know: {figures['pairs_unknown']:,} of {figures['pairs']:,}.")
     return Group(table, Text(" ".join(notes), style="dim"))
 
 
@@ -62,5 +62,5 @@ def regions_report(means: Sequence[Mapping[str, Any]]) -> RenderableType:
     counts = f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
     notes = [f"Means over {counts} items."] if items[-1] > 1 else ["Of 1 item."]
     if unknown := sum(mean["unknown"] for mean in means):
-        notes.append(f"{unknown:,} words are unknown to the model.")
+        notes.append(f"Words that the model does not know: {unknown:,}.")
     return Group(table, Text(" ".join(notes), style="dim"))

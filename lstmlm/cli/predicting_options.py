@@ -1,4 +1,4 @@
-"""Options that give a model the memory that `lstmlm tune` fitted, for every command that lets it predict."""
+"""Options of the commands that let a model predict: the memory that `lstmlm tune` fitted, and where a word ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from functools import wraps
 from typing import Any
 
 import click
+
+from lstmlm.config import BOUNDARIES
+
+boundary_option = click.option(
+    "--boundary",
+    type=click.Choice(BOUNDARIES),
+    default="leading",
+    show_default=True,
+    help="trailing: that a word ends, by a space, line end or document end, counts to it, not to the next; slower.",
+)
 
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
