@@ -113,8 +113,11 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def to_json(value: Any) -> bytes:
-    """Readable JSON with a final newline; NaN and infinities are refused, for they are not JSON."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Readable JSON with a final newline; NaN and infinities are refused, for they are not JSON.
+
+    Half a surrogate pair, as in a file name that is not UTF-8, stands there as JSON escapes it.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -72,6 +72,13 @@ def test_a_small_text_by_hand(word_model: LoadedModel) -> None:
     assert curve == [[0, 0], [1 / 5, 1 / 2], [1 / 5, 1], [3 / 5, 1], [1, 1]]
 
 
+def test_a_word_taken_for_a_mark_is_no_pair_of_words(word_model: LoadedModel) -> None:
+    encode, text = word_model.tokenizer.encode, "cat dog\n"
+    read = building.read(word_model, text)
+    found = classification(building.said(read, word_model, guess=encode(". cat\n"), confidence=[0.5] * 3))
+    assert [(pair["token"], pair["guess"]) for pair in found["confused"]] == [("dog", "cat")]
+
+
 def sorted_pairs(pairs: list[tuple[str, str]], encode: Any) -> list[dict[str, Any]]:
     """Of pairs that occur as often, the smaller ids come first."""
     return [

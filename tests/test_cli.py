@@ -282,8 +282,8 @@ def test_eval_json_has_exactly_the_documented_keys(model: str, capsys: Out) -> N
     assert result["schema"] == "lstmlm.eval/1"
     expected: dict[str, set[str]] = {
         "model": {"path", "parameters", "tokenizer", "vocabulary_size", "tokenizer_fingerprint", "sha256"},
-        "text": {"paths", "sha256", "bytes", "chars", "words", "lines", "documents"},
-        "protocol": {"mode", "start", "precision", "approximate"},
+        "text": {"paths", "split", "sha256", "bytes", "chars", "words", "lines", "documents"},
+        "protocol": {"mode", "documents", "start", "precision", "approximate"},
         "perplexity": {"token", "word", "word_with_eos", "byte"},
         "oov": {"rate", "including", "excluding", "adjusted"},
         "accuracy": {"top1", "top3", "top5", "top10"},

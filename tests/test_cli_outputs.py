@@ -48,6 +48,46 @@ def test_a_result_goes_through_a_link(scoring: list[str], tmp_path: Path, exists
     assert [path.name for path in target.parent.iterdir()] == ["real.json"]
 
 
+@pytest.mark.parametrize("output", ["--markdown", "--html"])
+@pytest.mark.parametrize("command", ["eval", "compare"])
+def test_a_dash_prints_a_report_and_nothing_else(
+    command: str, output: str, bpe_model: LoadedModel, tmp_path: Path, capsys: Out, clean_shell: None
+) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat .\n")
+    models = [str(bpe_model.path)] * (2 if command == "compare" else 1)
+    assert run_command([command, *models, "text.txt", output, "-"]) == 0
+    printed = capsys.readouterr().out
+    assert not Path("-").exists()
+    assert run_command([command, *models, "text.txt", output, "report"]) == 0
+    written, shown = Path("report").read_text().splitlines(), printed.splitlines()
+    changes = [pair for pair in zip(written, shown, strict=True) if pair[0] != pair[1]]
+    assert len(changes) < 10  # seconds, and the command itself
+    assert capsys.readouterr().out  # of which a terminal has its own report
+    assert run_command([command, *models, "text.txt", output, "-", "--json", "-"]) == 2
+    assert "only one output can be printed" in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_written_over(scoring: list[str], source: Path, capsys: Out) -> None:
+    before = source.read_bytes()
+    assert run_command([*scoring, str(source)]) == 2
+    assert "is read, and would be written over" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["eval", "compare"])
+def test_a_name_that_is_not_utf_8_is_no_obstacle(
+    command: str, bpe_model: LoadedModel, tmp_path: Path, capsys: Out, clean_shell: None
+) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    Path(name).write_text("the cat sat .\n")
+    models = [str(bpe_model.path)] * (2 if command == "compare" else 1)
+    outputs = ["--json", "report.json", "--markdown", "report.md", "--html", "report.html"]
+    assert run_command([command, *models, name, *outputs]) == 0
+    assert json.loads(Path("report.json").read_text())["text"]["paths"] == [name]
+    for path in ("report.md", "report.html"):
+        assert "\\udce9.txt" in Path(path).read_text()
+
+
 def test_a_result_goes_into_a_pipe(scoring: list[str], tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

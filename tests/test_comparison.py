@@ -17,8 +17,8 @@ import torch
 
 from lstmlm.checkpoint import LoadedModel, load_model, save_model
 from lstmlm.cli.main import run
-from lstmlm.comparison import compare, paired
-from lstmlm.comparison.paired import FLIPS, holm, sign_flip_test
+from lstmlm.comparison import compare, comparing, paired
+from lstmlm.comparison.paired import FLIPS, SignFlips, holm, sign_flip_test
 from lstmlm.config import CorpusConfig
 from lstmlm.corpus import Corpus, Part, Piece, open_texts
 from lstmlm.errors import DataError, UsageError
@@ -166,6 +166,9 @@ def test_a_slightly_worse_model_is_found_worse_and_the_other_way_round(
     assert back["delta"] == -there["delta"]
     assert back["confidence95"] == pytest.approx([-there["confidence95"][1], -there["confidence95"][0]])
     assert back["win_rate"] == pytest.approx(1 - there["win_rate"])
+    assert back["win_rate"] > 0.5
+    assert there["wins"] < back["wins"] == 40 - there["wins"] - there["ties"]
+    assert there["perplexity"]["confidence95"] == pytest.approx([math.expm1(nats) for nats in there["confidence95"]])
     assert (1 + back["perplexity"]["change"]) * (1 + there["perplexity"]["change"]) == pytest.approx(1)
 
 
@@ -195,7 +198,12 @@ def test_different_tokenizers_are_compared_by_bytes(good: LoadedModel, text: Pat
     assert (comparison["unit"], comparison["denominator"]) == ("bits per byte", text_bytes)
     bits = [evaluate(loaded, opened(text))["bits_per_byte"] for loaded in (good, other)]
     assert comparison["delta"] == pytest.approx(bits[1] - bits[0], rel=1e-6)
-    assert comparison["perplexity"]["per"] == "word"
+    low, high = comparison["confidence95"]
+    assert low < comparison["delta"] < high
+    change, words = comparison["perplexity"], found["text"]["words"]
+    assert change["per"] == "word"
+    assert change["change"] == pytest.approx(math.expm1(comparison["delta"] * math.log(2) * text_bytes / words))
+    assert change["confidence95"][0] < change["change"] < change["confidence95"][1]
     assert mirrored["comparisons"][0]["delta"] == -comparison["delta"]
     assert mirrored["clusters"] == found["clusters"]
     assert mirrored["models"] == found["models"][::-1]
@@ -216,9 +224,11 @@ def test_clusters_are_the_same_text_for_every_tokenizer(
     found = compare_json(good.path, byte.path, path, "--documents", documents)
     assert found["clusters"]["count"] > 1
     clusters, tokens = found["clusters"], found["models"][1]["cluster_tokens"]
+    assert compare_json(byte.path, good.path, path, "--documents", documents)["clusters"] == clusters
     plain = strange.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     assert sum(clusters["bytes"]) == len(plain.encode())
     if documents == "file":  # one <eos>, at the end of the only file
+        assert min(found["models"][0]["cluster_tokens"]) >= 1_000  # of the longer tokens, whoever comes first
         assert [size + (place == len(tokens) - 1) for place, size in enumerate(clusters["bytes"])] == tokens
 
 
@@ -250,13 +260,25 @@ def test_three_models_are_corrected_for_being_several(
     assert pair["p_holm"] is None
 
 
+def test_a_verdict_is_that_of_the_corrected_p(
+    good: LoadedModel, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "sign_flip_test", lambda differences_C: SignFlips(0.03, 100, False))
+    near, far = noisy(good, tmp_path / "near", 0.003), noisy(good, tmp_path / "far", 0.1)
+    assert [one["verdict"] for one in compare([good, far], opened(text))["comparisons"]] == ["worse"]
+    three = compare([good, near, far], opened(text))["comparisons"]
+    assert [(one["p"], one["p_holm"], one["verdict"]) for one in three] == [(0.03, 0.06, "not distinguished")] * 2
+
+
 def test_too_few_clusters_are_said_to_be(good: LoadedModel, source: Path, tmp_path: Path) -> None:
     found = compare([good, noisy(good, tmp_path / "other", 0.5)], opened(source, "file"))
     assert found["clusters"]["count"] < 6
     assert found["comparisons"][0]["verdict"] == "not distinguished"
     assert any("no difference can be found" in warning for warning in found["warnings"])
     source.write_text("the cat sat on the mat .\n")
-    (alone,) = compare([good, noisy(good, tmp_path / "another", 0.5)], opened(source))["comparisons"]
+    found = compare([good, noisy(good, tmp_path / "another", 0.5)], opened(source))
+    (alone,) = found["comparisons"]
+    assert any(warning.startswith("the text has 1 block of lines, too few") for warning in found["warnings"])
     assert (alone["confidence95"], alone["perplexity"]["confidence95"], alone["p"]) == (None, None, 1.0)
 
 

@@ -111,6 +111,7 @@ def test_the_figures_follow_from_sum_and_counts(bpe_model: LoadedModel, text: Pa
     lines = plain.count("\n") + 1
     assert found["text"] == {
         "paths": [str(text)],
+        "split": None,
         "sha256": hashlib.sha256(plain.encode()).hexdigest(),
         "bytes": size,
         "chars": len(plain),
@@ -137,7 +138,13 @@ def test_the_figures_follow_from_sum_and_counts(bpe_model: LoadedModel, text: Pa
         }
     )
     assert found["schema"] == "lstmlm.eval/1"
-    assert found["protocol"] == {"mode": "stream", "start": "eos", "precision": "fp32", "approximate": False}
+    assert found["protocol"] == {
+        "mode": "stream",
+        "documents": "file",
+        "start": "eos",
+        "precision": "fp32",
+        "approximate": False,
+    }
     weights = (bpe_model.path / "model.safetensors").read_bytes()
     assert found["model"]["sha256"] == hashlib.sha256(weights).hexdigest()
     assert found["model"]["parameters"] == bpe_model.model.num_parameters
@@ -241,6 +248,23 @@ def test_unknown_words_are_counted_and_kept_apart(word_model: LoadedModel, tmp_p
     assert found["oov"]["including"] == found["perplexity"]["token"]
     assert found["oov"]["excluding"] != pytest.approx(found["oov"]["including"], rel=1e-3)
     assert found["lossless"] is False
+
+
+def test_unknown_words_are_counted_as_the_tokenizer_reads_them(tmp_path: Path) -> None:
+    tokenizer = building.tokenizer("word", lowercase=True)
+    save_model(tmp_path / "m", building.model(tokenizer.vocabulary_size), tokenizer)
+    found = evaluated(load_model(tmp_path / "m"), write(tmp_path / "t.txt", "Zebra zebra ZEBRA QUOKKA The cat\n"))
+    assert (found["tokens_unknown"], found["unknown_types"]) == (4, 2)
+
+
+def test_blank_lines_that_no_token_spells_are_said_to_be_counted(tmp_path: Path) -> None:
+    loaded = building.saved_model(tmp_path / "m", "bpe", documents="blank-line")
+    rule = CorpusConfig(documents="blank-line")
+    texts = [write(tmp_path / str(blank), ("the cat sat .\n" + "\n" * blank) * 30) for blank in (1, 20)]
+    once, often = (evaluate(loaded, open_texts([path], rule, None)) for path in texts)
+    assert once["nll_nats"] == often["nll_nats"]
+    assert once["warnings"] == []
+    assert [warning for warning in often["warnings"] if warning.startswith("600 bytes are blank lines")]
 
 
 def test_lossless_is_a_statement_about_this_text(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def report(token: float | None, byte: float = 2.0, **model: Any) -> dict[str, An
         "model": {"tokenizer_fingerprint": "1"} | model,
         "lossless": True,
         "text": {"sha256": "abc"},
-        "protocol": {"mode": "stream"},
+        "protocol": {"mode": "stream", "documents": "file"},
         "tokens": 100,
         "perplexity": {"token": token, "byte": byte},
     }
@@ -65,7 +65,11 @@ def test_what_loses_text_is_compared_with_its_own_tokens_alone() -> None:
     [
         ({"schema": "other/1"}, "expected 'lstmlm.eval/1'"),
         ({"text": {"sha256": "def"}}, "another text"),
-        ({"protocol": {"mode": "line"}}, "another mode"),
+        ({"protocol": {"mode": "line", "documents": "file"}}, "another mode"),
+        ({"protocol": {"mode": "stream", "documents": "blank-line"}}, "another rule for documents"),
+        ({"perplexity": {"token": "abc"}}, "no report"),
+        ({"perplexity": {"token": 0}}, "its perplexity per token is 0"),
+        ({"perplexity": None}, "no report"),
         ({"perplexity": {}}, "has no 'token'"),
         ({"model": None}, "no report"),
     ],

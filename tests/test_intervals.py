@@ -97,4 +97,4 @@ def test_few_clusters_are_warned_of(model: LoadedModel, tmp_path: Path) -> None:
 
     (tmp_path / "text.txt").write_text("the cat sat .\n" * 20)
     result = evaluate(model, open_texts([tmp_path / "text.txt"], CorpusConfig(), None))
-    assert any("there is no 95% interval: the text is too short" in warning for warning in result["warnings"])
+    assert any("there is no 95% interval: the text has too few lines" in warning for warning in result["warnings"])

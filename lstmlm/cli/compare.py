@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lstmlm.cli.console import check_outputs, data_console, run_paths, token_progress, write_outputs
+from lstmlm.cli.console import check_outputs, command_line, data_console, run_paths, token_progress, write_outputs
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare_command(
     config = _reading([loaded for runs in chosen for loaded in runs], documents)
     corpus = open_texts([text], updated(config, encoding_errors=encoding_errors, text_field=text_field), split)
     with token_progress("scoring") as progress:
-        found = compare(chosen, corpus, mode=mode, names=models, progress=progress)
+        found = compare(chosen, corpus, mode=mode, names=models, command=command_line(), progress=progress)
     printed = write_outputs(
         (json_path, lambda: to_json(found).decode()),
         (markdown_path, lambda: comparison_markdown(found)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,11 @@ def program() -> str:
     if here.exists() and not (found and os.path.samefile(found, here)):
         return os.path.relpath(here)
     return "lstmlm" if found else f"{os.path.relpath(sys.executable)} -m lstmlm"
+
+
+def command_line() -> str:
+    """The command as it was typed, to be noted."""
+    return shlex.join(["lstmlm", *sys.argv[1:]])
 
 
 def say(message: str) -> None:
@@ -157,8 +163,15 @@ class ProgressBar:
 
 
 def run_paths(argument: str) -> list[str]:
-    """The runs that a MODEL names, joined by commas: itself, where there is a directory of that name with all of them."""
-    return [argument] if os.path.exists(argument) else argument.split(",")
+    """The runs that a MODEL names, joined by commas: itself, where there is a directory of that name with all of them.
+
+    Raises:
+        UsageError: there is nothing between two commas, or after the last.
+    """
+    paths = [argument] if os.path.exists(argument) else [path.strip() for path in argument.split(",")]
+    if not all(paths):
+        raise click.UsageError(f"{argument!r} names a run without a name; expected RUN, or RUN,RUN and so on")
+    return paths
 
 
 def stdin_lines() -> Iterator[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
 
-from lstmlm.cli.console import check_outputs, data_console, run_paths, say, token_progress, write_outputs
+from lstmlm.cli.console import check_outputs, command_line, data_console, run_paths, say, token_progress, write_outputs
 from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 
 
@@ -94,10 +92,13 @@ def eval_command(
     baseline = read_json(Path(baseline_path)) if baseline_path is not None else None
     if fail_above is not None and not fail_above > 0:
         raise click.UsageError(f"--fail-above is {fail_above}; expected a perplexity above 0")
+    runs = run_paths(model)
+    if len(runs) > 1 and (fail_above is not None or baseline is not None):
+        raise click.UsageError("--fail-above and --baseline judge one model; expected one run")
     check_outputs(json_path, markdown_path, html_path, read=texts)
     set_threads(threads)
     keep_freed_memory()
-    loaded, *others = [load_any(path) for path in run_paths(model)]
+    loaded, *others = [load_any(path) for path in runs]
     trained = trained_on(loaded)
     config = trained[1] if trained else CorpusConfig(documents=loaded.documents)
     config = updated(config, documents=documents, encoding_errors=encoding_errors, text_field=text_field)
@@ -105,6 +106,11 @@ def eval_command(
     if texts:
         corpus, wanted = open_texts(texts, config, split), "test"
     elif trained is not None:
+        if config != trained[1]:
+            raise click.UsageError(
+                "without TEXT, the text is read as in training; expected a TEXT with --documents, --encoding-errors or "
+                "--text-field"
+            )
         corpus, wanted = open_corpus(trained[0], config), split or "test"
         expected = trained_sha256(loaded, wanted)
     else:
@@ -120,7 +126,7 @@ def eval_command(
             adapt=adapt,
             others=others,
             depth="full" if full else "details",
-            command=shlex.join(["lstmlm", *sys.argv[1:]]),
+            command=command_line(),
             progress=progress,
             expected_sha256=expected,
         )

@@ -2,7 +2,7 @@
 
     schema       "lstmlm.compare/1"
     text         as in `lstmlm eval --json`; the same for all models, or nothing is compared
-    protocol     {"mode", "precision": "fp32", "approximate": false}
+    protocol     {"mode", "documents", "precision": "fp32", "approximate": false}
     clusters     {"kind": "documents" | "blocks of lines", "count", "bytes": [C], "words": [C]}
     models       one for each, the reference first: {"name", "tokenizer", "vocabulary_size", "tokenizer_fingerprint",
                  "lossless" (on this text), "parameters", "tokens", "tokens_unknown", "nll_nats" (mean over runs),
@@ -17,6 +17,7 @@
     method       {"interval": "paired bootstrap", "draws", "seed", "test": "sign flips", "level"}
     training     of `learning.training_comparison`; null unless all models are of training runs
     warnings     sentences
+    provenance   {"command", "date", "versions", "machine", "text_sha256"}; hashes of the weights are in `runs`
 
 A delta is the difference of two sums of nats over the same denominator. Interval and p are over clusters of the text: a
 bootstrap (see `evaluation.intervals`) of the difference, and a test by sign flips (see `paired`). They say what another text
@@ -43,8 +44,9 @@ from lstmlm.corpus import Corpus
 from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import trained_sha256
 from lstmlm.evaluation.intervals import DRAWS, FEWEST, SEED, bootstrap_ratios, cluster_ends, sums
+from lstmlm.evaluation.provenance import circumstances
 from lstmlm.evaluation.scored import Scored, finite_perplexity, score
-from lstmlm.evaluation.seeds import over_runs
+from lstmlm.evaluation.seeds import check_runs, differ_in_more, over_runs
 from lstmlm.predictor import AnyModel
 from lstmlm.token_store import ReadText, read_text
 
@@ -59,13 +61,14 @@ def compare(
     *,
     mode: str = "stream",
     names: Sequence[str] | None = None,
+    command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score all text of a split with every model, and compare each with the first.
 
     A model is one, or the runs of one configuration with several seeds, whose surprisals are averaged. `mode` says where the
-    state is reset (see `evaluate`); `names` are what the models are called, by default their paths; `progress` gets (tokens
-    done, tokens in all).
+    state is reset (see `evaluate`); `names` are what the models are called, by default their paths; `command` is noted where
+    the figures come from; `progress` gets (tokens done, tokens in all).
 
     Raises:
         UsageError: fewer than two models, runs with several tokenizers, an unknown mode or split; or the models have
@@ -96,7 +99,8 @@ def compare(
             scored.append(score(loaded, read, mode, guesses=False, progress=report))
             done += len(read.ids_N)
         contenders.append(Contender(name, scored))
-    return _compared(contenders, corpus) | {"training": training_comparison(chosen)}
+    found = _compared(contenders, corpus, split) | {"training": training_comparison(chosen)}
+    return found | {"provenance": circumstances(command) | {"text_sha256": found["text"]["sha256"]}}
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,7 @@ def _check_models(models: Sequence[Sequence[AnyModel]], names: Sequence[str]) ->
     if len(models) < 2 or not all(models):
         raise UsageError("there is nothing to compare; expected two models or more, each of one run at least")
     for name, runs in zip(names, models, strict=True):
-        if len({loaded.tokenizer.fingerprint for loaded in runs}) > 1:
-            raise UsageError(f"the runs of {name} have different tokenizers; expected runs that differ by their seed alone")
-        if len({loaded.sha256 for loaded in runs}) < len(runs):
-            raise UsageError(f"{name} names the same weights twice; expected runs that differ by their seed")
+        check_runs(runs, name)
 
 
 def _check_texts(
@@ -170,7 +171,7 @@ def _check_texts(
             )
 
 
-def _compared(contenders: Sequence[Contender], corpus: Corpus) -> dict[str, Any]:
+def _compared(contenders: Sequence[Contender], corpus: Corpus, split: str) -> dict[str, Any]:
     places_C, kind = _clusters(contenders)
     first, text = contenders[0], contenders[0].read.counts
     bytes_C = np.diff(places_C, prepend=0)
@@ -184,8 +185,14 @@ def _compared(contenders: Sequence[Contender], corpus: Corpus) -> dict[str, Any]
         comparison["verdict"] = _verdict(comparison["delta"], corrected, comparison["ties"] == len(places_C))
     return {
         "schema": SCHEMA,
-        "text": {"paths": list(corpus.names)} | {name: getattr(text, name) for name in _COUNTS},
-        "protocol": {"mode": first.runs[0].mode, "precision": "fp32", "approximate": False},
+        "text": {"paths": list(corpus.names), "split": corpus.split_of_sources(split)}
+        | {name: getattr(text, name) for name in _COUNTS},
+        "protocol": {
+            "mode": first.runs[0].mode,
+            "documents": corpus.config.documents or "file",
+            "precision": "fp32",
+            "approximate": False,
+        },
         "clusters": {"kind": kind, "count": len(places_C), "bytes": bytes_C.tolist(), "words": words_C.astype(int).tolist()},
         "models": [_model(contender, places_C) for contender in contenders],
         "comparisons": comparisons,
@@ -275,11 +282,12 @@ def _warnings(contenders: Sequence[Contender], kind: str, clusters: int) -> list
     if clusters < FEWEST:
         least = 2.0 ** (1 - clusters)
         hopeless = f"; no p can be below {least:.2g}, so that no difference can be found" if least >= LEVEL else ""
-        found.append(f"the text has {clusters} {kind}, too few to say much{hopeless}")
+        counted = kind if clusters > 1 else kind.replace("documents", "document").replace("blocks", "block")
+        found.append(f"the text has {clusters} {counted}, too few to say much{hopeless}")
     found += [
         f"the runs of {contender.name} differ in more than their seed"
         for contender in contenders
-        if any(_options(scored) != _options(contender.runs[0]) for scored in contender.runs)
+        if differ_in_more([scored.loaded for scored in contender.runs])
     ]
     found += [
         f"this is the text that {contender.name} was trained on"
@@ -287,9 +295,3 @@ def _warnings(contenders: Sequence[Contender], kind: str, clusters: int) -> list
         if any(trained_sha256(scored.loaded, "train") == text.sha256 for scored in contender.runs)
     ]
     return list(dict.fromkeys(found))
-
-
-def _options(scored: Scored) -> Any:
-    """What runs of one configuration have in common."""
-    options = scored.loaded.training.get("options") or {}
-    return options.get("model"), {**options.get("training", {}), "seed": None}

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class Corpus:
     config: CorpusConfig
     parts: dict[str, list[Part]]
     """The files of each split. A model's state is not carried from one to the next."""
+    taken: Mapping[str, str | None] = field(default_factory=dict)
+    """What a split is of the sources, where it is not what it is called; `None` for all of them."""
 
     @property
     def name(self) -> str:
@@ -89,6 +91,10 @@ class Corpus:
     def splits(self) -> tuple[str, ...]:
         """Those of train, valid and test that hold any text."""
         return tuple(split for split in SPLITS if self.parts.get(split))
+
+    def split_of_sources(self, split: str) -> str | None:
+        """Which of the sources' splits this is; `None` where it is all of their text."""
+        return self.taken.get(split, split)
 
     def files(self, split: str) -> Iterator[Iterator[Piece]]:
         """The text of `split`, file by file."""
@@ -150,6 +156,7 @@ def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, 
     The result has all of it under `test`, one part for each source.
     """
     parts: list[Part] = []
+    taken: set[str | None] = set()
     names = _names(sources)
     for name in names:
         found = _own_splits(name, config)
@@ -160,7 +167,8 @@ def open_texts(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig, 
         if wanted not in found:
             raise UsageError(f"{name} has no {wanted} split; it has {', '.join(found)}")
         parts += found[wanted]
-    return Corpus(tuple(names), config, {"test": parts})
+        taken.add(None if unsplit else wanted)
+    return Corpus(tuple(names), config, {"test": parts}, {"test": taken.pop() if len(taken) == 1 else None})
 
 
 def _names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:

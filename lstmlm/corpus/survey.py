@@ -15,6 +15,9 @@ from lstmlm.corpus.reading import Piece
 NGRAM = 13
 """Words of a shared sequence that counts as the same text (the length used for GPT-3, Brown et al. 2020, appendix C)."""
 _EOS = "<eos>"
+_COUNTED = ("bytes", "chars", "words", "lines", "documents", "replaced", "literal_eos", "separators")
+_FEW = 1e-3
+"""Of all bytes."""
 _SHORTEST_LINE = 5
 """Words of the shortest line that counts: "Thank you." stands in every text."""
 
@@ -32,6 +35,8 @@ class TextCounts:
     """U+FFFD characters: bytes that were not UTF-8 and read with `--encoding-errors replace`, or so written in the text."""
     literal_eos: int = 0
     """Times the text itself says `<eos>`, which a word model can only read as unknown."""
+    separators: int = 0
+    """UTF-8 of the blank lines that end documents and belong to none."""
     sha256: str = ""
 
     def notes(self, kind: str) -> list[str]:
@@ -41,6 +46,11 @@ class TextCounts:
             found.append(f"{self.replaced:,} characters stand for bytes that were not UTF-8 (U+FFFD)")
         if self.literal_eos and kind == "word":
             found.append(f"the text itself says {_EOS} {self.literal_eos:,} times; it is read as unknown")
+        if self.separators - self.documents > self.bytes * _FEW:  # the `<eos>` of a document stands for one
+            found.append(
+                f"{self.separators:,} bytes are blank lines that belong to none of the {self.documents:,} documents: no "
+                "token spells them, but bits per byte count them"
+            )
         return found
 
 
@@ -49,7 +59,7 @@ class Survey:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._counts = dict.fromkeys(("bytes", "chars", "words", "lines", "documents", "replaced", "literal_eos"), 0)
+        self._counts = dict.fromkeys(_COUNTED, 0)
 
     def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Yield the pieces on, counting each."""
@@ -64,6 +74,7 @@ class Survey:
             counts["words"] += len(text.split())
             counts["lines"] += text.count("\n")
             counts["documents"] += piece.ends_document
+            counts["separators"] += len(piece.separator.encode())
             counts["replaced"] += text.count("\ufffd")
             counts["literal_eos"] += text.count(_EOS)
             if text:

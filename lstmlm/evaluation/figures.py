@@ -34,7 +34,7 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         warnings.append(
             f"the 95% interval comes from {count} {kind}; fewer than {FEWEST} say little"
             if count > 1
-            else "there is no 95% interval: the text is too short for several blocks of lines"
+            else "there is no 95% interval: the text has too few lines to cut it into several blocks of 1,000 tokens"
         )
     return {
         "schema": SCHEMA,
@@ -49,6 +49,7 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         | ({"order": loaded.model.order} if isinstance(loaded, LoadedNGram) else {}),
         "text": {
             "paths": list(corpus.names),
+            "split": corpus.split_of_sources(split),
             "sha256": text.sha256,
             "bytes": text.bytes,
             "chars": text.chars,
@@ -58,8 +59,9 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         },
         "protocol": {
             "mode": scored.mode,
+            "documents": corpus.config.documents or "file",
             "start": "<s>" if isinstance(loaded, LoadedNGram) else "eos",
-            "precision": "fp32",
+            "precision": "fp64" if isinstance(loaded, LoadedNGram) else "fp32",
             "approximate": False,
         },
         "nll_nats": nats,
@@ -96,8 +98,8 @@ def unknown_types(scored: Scored, corpus: Corpus, split: str) -> int | None:
     """
     tokenizer, found = scored.loaded.tokenizer, set[str]()
     for piece in corpus.pieces(split):
-        units = set(piece.text.split()) if tokenizer.kind == "word" else set(piece.text)
-        if tokenizer.kind == "word" and UNK in units:
+        if tokenizer.kind == "word" and UNK in piece.text.split():
             return None
-        found |= units
+        text = tokenizer.normalize(piece.text)
+        found |= set(text.split() if tokenizer.kind == "word" else text)
     return sum(tokenizer.unk in tokenizer.encode(unit) for unit in found)

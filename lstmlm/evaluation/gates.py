@@ -27,7 +27,7 @@ def too_high(result: Mapping[str, Any], limit: float) -> str | None:
     if found is not None and found <= limit:
         return None
     return (
-        f"perplexity per token is {'beyond every number' if found is None else f'{found:.4g}'}; expected at most {limit:g}"
+        f"perplexity per token is {'beyond every number' if found is None else f'{found:.7g}'}; expected at most {limit:.7g}"
     )
 
 
@@ -48,6 +48,7 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
         for name, ours, theirs in (
             ("text", result["text"]["sha256"], baseline["text"]["sha256"]),
             ("mode", result["protocol"]["mode"], baseline["protocol"]["mode"]),
+            ("rule for documents", result["protocol"]["documents"], baseline["protocol"]["documents"]),
         ):
             if ours != theirs:
                 raise DataError(f"the baseline has another {name} ({theirs}, here {ours}); expected one on the same")
@@ -60,8 +61,12 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
                     "cannot be compared; expected the same tokenizer, or bpe or byte ones"
                 )
         found, before = result["perplexity"][unit], baseline["perplexity"][unit]
-    except (KeyError, TypeError) as error:
+        if before is not None and not before > 0:
+            raise ValueError(f"its perplexity per {unit} is {before}")
+    except KeyError as error:
         raise DataError(f"the baseline is no report of `lstmlm eval --json`: it has no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the baseline is no report of `lstmlm eval --json`: {error}") from error
     if before is None or (found is not None and found <= before * (1 + share)):
         return None
     change = "beyond every number" if found is None else f"{found:.5g}, {found / before - 1:+.2%}"

@@ -21,7 +21,16 @@ _HASH = 12
 
 
 def provenance(scored: Scored, command: str) -> dict[str, Any]:
-    """Hashes, versions, the machine and the day (UTC); `command` is what was typed."""
+    """Hashes, and the `circumstances`."""
+    return circumstances(command) | {
+        "model_sha256": scored.loaded.sha256,
+        "text_sha256": scored.text.sha256,
+        "tokenizer_fingerprint": scored.loaded.tokenizer.fingerprint,
+    }
+
+
+def circumstances(command: str) -> dict[str, Any]:
+    """Versions, the machine and the day (UTC); `command` is what was typed."""
     return {
         "command": command,
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -33,9 +42,6 @@ def provenance(scored: Scored, command: str) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
-        "model_sha256": scored.loaded.sha256,
-        "text_sha256": scored.text.sha256,
-        "tokenizer_fingerprint": scored.loaded.tokenizer.fingerprint,
     }
 
 
@@ -61,12 +67,13 @@ def cite(result: Mapping[str, Any]) -> str:
         name, value, unit = "bits_per_byte", result["bits_per_byte"], "{} bits per byte"
     figure = unit.format(_figure(value)) + _interval(interval, name)
     start = "from the start symbol" if result["protocol"]["start"] == "<s>" else "from the zero state"
-    about = result.get("provenance") or {}
+    about, split = result.get("provenance") or {}, text.get("split")
+    unknown = f" ({result['tokens_unknown']:,} of them unknown)" if result["tokens_unknown"] else ""
     parts = [
         f"lstmlm {about.get('versions', {}).get('lstmlm', __version__)}",
         f"model {model['path']} (SHA-256 {model['sha256'][:_HASH]})",
-        f"text {', '.join(text['paths'])} (SHA-256 {text['sha256'][:_HASH]})",
-        f"{figure} over {result['tokens']:,} tokens, {text['words']:,} words, {text['bytes']:,} bytes",
+        f"text {f'{split} split of ' if split else ''}{', '.join(text['paths'])} (SHA-256 {text['sha256'][:_HASH]})",
+        f"{figure} over {result['tokens']:,} tokens{unknown}, {text['words']:,} words, {text['bytes']:,} bytes",
         f"mode {result['protocol']['mode']}, {start}, every token a target once",
     ]
     parts += [about["date"]] if about else []

@@ -32,7 +32,7 @@ from lstmlm.evaluation.origin import count_symbols, segments_of, trained_sha256
 from lstmlm.evaluation.provenance import cite, provenance
 from lstmlm.evaluation.samples import coloured, samples
 from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio, score
-from lstmlm.evaluation.seeds import over_runs
+from lstmlm.evaluation.seeds import check_runs, differ_in_more, over_runs
 from lstmlm.ngram import LoadedNGram
 from lstmlm.predictor import AnyModel
 from lstmlm.scoring import CHUNK
@@ -65,19 +65,16 @@ def evaluate(
     text must be that one: a split that was held out in training must still be the same text.
 
     Raises:
-        UsageError: unknown mode, depth or split, the model was not tuned for `adapt`, or `others` have another tokenizer.
+        UsageError: unknown mode, depth or split, the model was not tuned for `adapt`, or `others` are no runs of one
+            configuration: they have another tokenizer, or the same weights.
         DataError: the text is empty, not UTF-8, or not the expected one.
         DivergedError: a token has no finite probability.
     """
     for name, value, allowed in (("mode", mode, MODES), ("depth", depth, DEPTHS)):
         if value not in allowed:
             raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
-    for other in others:
-        if other.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
-            raise UsageError(
-                f"{other.path} has another tokenizer than {loaded.path}; expected runs of one configuration, which "
-                "differ by their seed (lstmlm compare takes different models)"
-            )
+    runs = [loaded, *others]
+    check_runs(runs, ", ".join(str(run.path) for run in runs))
     rows = rows_with(adapt)
     adaptation = _adaptation(loaded) if rows else None
     began = time.monotonic()
@@ -99,8 +96,13 @@ def evaluate(
     result = headline(scored, corpus, split)
     result |= {"rows": {}, "seconds": round(seconds, 3), "tokens_per_second": round(tokens / max(seconds, 1e-9), 1)}
     if others:
-        runs = [score(other, read, mode, chunk=chunk, progress=counted(1 + index)) for index, other in enumerate(others)]
-        result["seeds"] = over_runs([scored, *runs])
+        more = [
+            score(other, read, mode, chunk=chunk, guesses=False, progress=counted(number))
+            for number, other in enumerate(others, 1)
+        ]
+        result["seeds"] = over_runs([scored, *more])
+        if differ_in_more(runs):
+            result["warnings"].append("the runs differ in more than their seed")
     if adaptation is not None and isinstance(loaded, LoadedModel):
         readings = {"model": Reading(np.exp(-scored.nats_N), scored.seconds)} | read_parts(
             loaded.model, loaded.tokenizer.eos, adaptation, read.segments(mode), rows, counted(1 + len(others))

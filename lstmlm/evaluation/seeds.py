@@ -7,9 +7,34 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from lstmlm.errors import UsageError
 from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio
+from lstmlm.predictor import AnyModel
 
 FIGURES = ("perplexity_token", "perplexity_word", "bits_per_byte")
+
+
+def check_runs(runs: Sequence[AnyModel], name: str) -> None:
+    """Refuse what cannot be runs of one configuration: other tokens, or the same weights twice.
+
+    Raises:
+        UsageError: as it says; `name` is what the runs are called.
+    """
+    if len({loaded.tokenizer.fingerprint for loaded in runs}) > 1:
+        raise UsageError(f"the runs of {name} have different tokenizers; expected runs that differ by their seed alone")
+    if len({loaded.sha256 for loaded in runs}) < len(runs):
+        raise UsageError(f"{name} names the same weights twice; expected runs that differ by their seed")
+
+
+def differ_in_more(runs: Sequence[AnyModel]) -> bool:
+    """Whether the shape of the models or how they were trained differs, and not their seed alone."""
+    return any(_options(loaded) != _options(runs[0]) for loaded in runs)
+
+
+def _options(loaded: AnyModel) -> Any:
+    """What runs of one configuration have in common."""
+    options = loaded.training.get("options") or {}
+    return loaded.model.num_parameters, options.get("model"), {**options.get("training", {}), "seed": None}
 
 
 def over_runs(runs: Sequence[Scored]) -> dict[str, Any]:
