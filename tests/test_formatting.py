@@ -6,10 +6,10 @@ import math
 
 from lstmlm.report.formatting import (
     counted,
+    digits_over,
     figure,
     interval,
     nats,
-    nats_over,
     one_line,
     percent,
     setting,
@@ -31,7 +31,7 @@ def test_numbers() -> None:
     assert interval([1.5, 2.25]) == "1.50 to 2.25"
     assert interval(None) == ""
     assert [nats(99999.94), nats(100000.4), nats(None)] == ["99,999.9", "100,000", ""]
-    assert [nats_over(3 * math.log(135.75), 3), nats_over(1.0, None)] == ["14.7324", "1.0"]
+    assert [nats(1.0, 3), digits_over(1.0, None), digits_over(3 * math.log(135.75), 3)] == ["1.000", None, 4]
     assert [counted(1, "blocks of lines"), counted(2, "blocks of lines"), counted(1, "documents")] == [
         "1 block of lines",
         "2 blocks of lines",

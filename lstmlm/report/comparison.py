@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lstmlm.report.details import origin
-from lstmlm.report.formatting import counted, figure, letter, nats_over, one_line, percent, whole
+from lstmlm.report.formatting import counted, digits_over, figure, letter, nats, one_line, percent, whole
 from lstmlm.report.layout import Section, Table, at, section, table
 from lstmlm.report.overview import documents_end, text_name
 
@@ -77,7 +77,7 @@ def _models(comparison: Mapping[str, Any]) -> list[Table]:
         (
             letter(number),
             whole(model["parameters"]),
-            nats_over(model["nll_nats"], model["tokens"]),
+            nats(model["nll_nats"], digits_over(model["nll_nats"], model["tokens"])),
             whole(model["tokens"]),
             whole(model.get("tokens_unknown")) if unknown else "",
             figure(model["mean"]["perplexity_token"]) if one_tokenizer else "",

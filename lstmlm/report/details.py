@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lstmlm.report.formatting import MANY_NATS, figure, nats_over, one_line, percent, settings, token_text, whole
+from lstmlm.report.formatting import digits_over, figure, nats, one_line, percent, settings, token_text, whole
 from lstmlm.report.layout import Section, Table, at, section, table
 
 _CURVE_ROWS = 12
@@ -36,13 +36,13 @@ def training(result: Mapping[str, Any]) -> Section | None:
 def _broken_down(result: Mapping[str, Any], label: str, rows: Sequence[tuple[str, Any]]) -> list[Table]:
     """Tokens and nats of each part of a text, and their shares."""
     total = at(result, "nll_nats")
-    many = total is not None and total >= MANY_NATS
+    digits = digits_over(total, at(result, "tokens"))
     cells = []
     for name, row in rows:
         spent, count = at(row, "nll_nats"), at(row, "tokens")
         of_total = percent(spent / total) if spent is not None and total else ""
-        shown = whole(spent) if many else nats_over(spent, count)
-        cells.append((name, whole(count), percent(at(row, "share")), shown, of_total, figure(at(row, "perplexity"))))
+        counted = whole(count), percent(at(row, "share"))
+        cells.append((name, *counted, nats(spent, digits), of_total, figure(at(row, "perplexity"))))
     columns = (label, "tokens", "share", "nats", "of all nats", "perplexity")
     return table(columns, "lrrrrr", cells)
 
@@ -87,15 +87,17 @@ def documents(result: Mapping[str, Any]) -> Section | None:
     """The best and the worst ones."""
     tables = []
     for name in ("best", "worst"):
+        found = at(result, "breakdowns", "documents", name) or []
+        digits = [digits_over(document.get("nll_nats"), document.get("tokens")) or 0 for document in found]
         rows = [
             (
                 whole(document.get("number")),
                 whole(document.get("tokens")),
-                nats_over(document.get("nll_nats"), document.get("tokens")),
+                nats(document.get("nll_nats"), max(digits)),
                 figure(document.get("perplexity")),
                 one_line(document.get("begins") or ""),
             )
-            for document in at(result, "breakdowns", "documents", name) or []
+            for document in found
         ]
         tables += table(("number", "tokens", "nats", "perplexity", "begins"), "rrrrt", rows, f"{name} predicted")
     count = at(result, "breakdowns", "documents", "count")

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Sequence
 
-MANY_NATS = 1e5
+_MANY = 1e5
 """From here on, sums are shown without their fraction."""
 _MOST_DIGITS = 9
 _MOST_EXPONENT = 700
@@ -56,21 +56,26 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
     return f"{figure(bounds[0], digits)} to {figure(bounds[1], digits)}" if bounds else ""
 
 
-def nats(value: float | None, made: Callable[[float], str] | None = None) -> str:
-    """A sum: `1,234.5`; without its fraction from 100,000 on.
-
-    With `made`, what is shown beside it: with the digits that make the same of the sum as it is shown.
-    """
-    if value is None:
-        return ""
-    least = 1 if value < MANY_NATS else 0
-    enough = (n for n in range(least, _MOST_DIGITS) if made is None or made(round(value, n)) == made(value))
-    return f"{value:,.{next(enough, _MOST_DIGITS)}f}"
+def nats(value: float | None, digits: int | None = None) -> str:
+    """A sum: `1,234.5`; without its fraction from 100,000 on, unless it is to have some `digits`."""
+    return "" if value is None else f"{value:,.{_fewest(value) if digits is None else digits}f}"
 
 
-def nats_over(total: float | None, count: float | None) -> str:
-    """A sum of `count` beside the perplexity that they make: exp(total / count) is that one as it is shown."""
-    return nats(total, (lambda shown: figure(math.exp(min(shown / count, _MOST_EXPONENT)))) if count else None)
+def digits_of(value: float, made: Callable[[float], str]) -> int:
+    """How many a sum needs, so that the same is made of it as it is shown."""
+    enough = (digits for digits in range(_fewest(value), _MOST_DIGITS) if made(round(value, digits)) == made(value))
+    return next(enough, _MOST_DIGITS)
+
+
+def digits_over(total: float | None, count: float | None) -> int | None:
+    """How many a sum needs beside the perplexity exp(total / count); `None` where one is missing."""
+    if total is None or not count:
+        return None
+    return digits_of(total, lambda shown: figure(math.exp(min(shown / count, _MOST_EXPONENT))))
+
+
+def _fewest(value: float) -> int:
+    return 1 if value < _MANY else 0
 
 
 def counted(count: int, kind: str) -> str:

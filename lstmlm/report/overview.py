@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lstmlm.report.formatting import figure, interval, nats, nats_over, one_line, settings, whole
+from lstmlm.report.formatting import digits_of, digits_over, figure, interval, nats, one_line, settings, whole
 from lstmlm.report.layout import Section, at, section, table
 
 _MODES = {
@@ -22,14 +22,15 @@ _DIGITS_OF_BITS = 4
 def _exp(total: float | None, count: float | None, unit: str) -> str:
     if total is None or not count:
         return ""
-    return f"exp({nats_over(total, count)} / {whole(count)} {unit})"
+    return f"exp({nats(total, digits_over(total, count))} / {whole(count)} {unit})"
 
 
 def _ratio(total: float | None, count: float | None, unit: str) -> str:
     if total is None or not count:
         return ""
-    bits = nats(total / math.log(2), lambda shown: figure(shown / count, _DIGITS_OF_BITS))
-    return f"{bits} bits / {whole(count)} {unit}"
+    bits = total / math.log(2)
+    digits = digits_of(bits, lambda shown: figure(shown / count, _DIGITS_OF_BITS))
+    return f"{nats(bits, digits)} bits / {whole(count)} {unit}"
 
 
 # -- The headline, and what to think of it ----------------------------------------------------------------------------------
