@@ -149,6 +149,7 @@ def test_nothing_acts_in_a_page(word_model: LoadedModel, tmp_path: Path, capsys:
     path.write_text(text)
     source = scored(capsys, word_model.path, path, "--format", "html")
     assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e]", source)
+    assert '<html lang="en">' in source
     assert Page(source).text == "\n" + visible(text)
     assert len(Page(source).titles) == len(surprisals(word_model, text, "word"))
     assert source.count("a\\u202eb\\x1b.txt") == 2

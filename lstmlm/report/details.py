@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lstmlm.report.formatting import digits_over, figure, nats, one_line, percent, settings, token_text, whole
+from lstmlm.report.formatting import counted, digits_over, figure, nats, one_line, percent, settings, token_text, whole
 from lstmlm.report.layout import Section, Table, at, section, table
 
 _CURVE_ROWS = 12
@@ -41,8 +41,8 @@ def _broken_down(result: Mapping[str, Any], label: str, rows: Sequence[tuple[str
     for name, row in rows:
         spent, count = at(row, "nll_nats"), at(row, "tokens")
         of_total = percent(spent / total) if spent is not None and total else ""
-        counted = whole(count), percent(at(row, "share"))
-        cells.append((name, *counted, nats(spent, digits), of_total, figure(at(row, "perplexity"))))
+        share = percent(at(row, "share"))
+        cells.append((name, whole(count), share, nats(spent, digits), of_total, figure(at(row, "perplexity"))))
     columns = (label, "tokens", "share", "nats", "of all nats", "perplexity")
     return table(columns, "lrrrrr", cells)
 
@@ -315,13 +315,13 @@ def provenance(result: Mapping[str, Any]) -> Section | None:
     found = at(result, "provenance")
     path, parameters = at(result, "model", "path"), at(result, "model", "parameters")
     seconds = at(result, "seconds")
-    counts = [(name, whole(at(result, "text", name))) for name in ("bytes", "chars", "words", "lines", "documents")]
+    counts = [(at(result, "text", name), name) for name in ("bytes", "chars", "words", "lines", "documents")]
     rows = [
         *origin(result),
         ("seconds", f"{seconds:,.1f}" if seconds is not None else ""),
         ("model", one_line(path or "") + (f", {parameters:,} parameters" if path and parameters is not None else "")),
         ("model sha256", at(found, "model_sha256") or at(result, "model", "sha256") or ""),
-        ("text", ", ".join(f"{count} {name}" for name, count in counts if count)),
+        ("text", ", ".join(counted(count, name) for count, name in counts if count is not None)),
         ("text sha256", at(found, "text_sha256") or at(result, "text", "sha256") or ""),
         ("tokenizer", at(found, "tokenizer_fingerprint") or ""),
     ]
