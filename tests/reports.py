@@ -1,4 +1,4 @@
-"""The JSON object of `lstmlm eval --json` with every key there is, plausible figures, and text that wants to act."""
+"""The JSON objects of `lstmlm eval --json` and `compare --json` with every key there is, plausible figures, hostile text."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def full_result() -> dict[str, Any]:
         },
         "text": {
             "paths": ["wikitext-2/test.txt", f"corpora/{HOSTILE[0]}"],
+            "split": "test",
             "sha256": "cd" * 32,
             "bytes": 1_256_449,
             "chars": 1_250_001,
@@ -39,7 +40,13 @@ def full_result() -> dict[str, Any]:
             "lines": LINES,
             "documents": 62,
         },
-        "protocol": {"mode": "stream", "start": "eos", "precision": "fp32", "approximate": False},
+        "protocol": {
+            "mode": "stream",
+            "documents": "blank-line",
+            "start": "eos",
+            "precision": "fp32",
+            "approximate": False,
+        },
         "nll_nats": nats,
         "tokens": TOKENS,
         "tokens_eos": LINES,
@@ -238,4 +245,79 @@ def _training() -> dict[str, Any]:
         ],
         "steps": [{"seconds": 3.0 * k, "step": 15 * k, "loss": loss(3 * k) + 0.08 * math.sin(k * k)} for k in range(200)],
         "options": {"optimizer": "adamw", "learning_rate": 0.002, "dropout": [0.2, 0.5], "hidden": 512, "note": HOSTILE[1]},
+        "sampled": False,
+    }
+
+
+def full_comparison(nats: tuple[list[float], ...], kind: str = "documents") -> dict[str, Any]:
+    """One-run models on the same text, whose clusters of 10, 20, 30... words cost them `nats`."""
+    clusters, found = len(nats[0]), [_compared(number, nats_C) for number, nats_C in enumerate(nats)]
+    words = [10 * (place + 1) for place in range(clusters)]
+    return {
+        "schema": "lstmlm.compare/1",
+        "text": {
+            "paths": ["wikitext-2", HOSTILE[0]],
+            "split": "valid",
+            "sha256": "cd" * 32,
+            "bytes": 6 * sum(words),
+            "chars": 6 * sum(words),
+            "words": sum(words),
+            "lines": 100,
+            "documents": 1,
+        },
+        "protocol": {"mode": "stream", "documents": "file", "precision": "fp32", "approximate": False},
+        "clusters": {"kind": kind, "count": clusters, "bytes": [6 * count for count in words], "words": words},
+        "models": found,
+        "comparisons": [_pair(number, nats[number], nats[0]) for number in range(1, len(nats))],
+        "method": {"interval": "paired bootstrap", "draws": 2000, "seed": 1, "test": "sign flips", "level": 0.05},
+        "training": None,
+        "warnings": [],
+        "provenance": {
+            "command": f"lstmlm compare a b {HOSTILE[0]}",
+            "date": "2026-11-28",
+            "versions": {"lstmlm": "0.6", "torch": "2.13.0"},
+            "machine": {"system": "Linux", "cores": 2},
+            "text_sha256": "cd" * 32,
+        },
+    }
+
+
+def _compared(number: int, nats_C: list[float]) -> dict[str, Any]:
+    figures = {"perplexity_token": 80.5 + number, "perplexity_word": 90.5 + number, "bits_per_byte": 1.25}
+    run = {"path": f"checkpoints/{number}", "sha256": f"{number}e" * 32, "seed": number, "nll_nats": sum(nats_C)}
+    return {
+        "name": f"checkpoints/{number}",
+        "tokenizer": "word",
+        "vocabulary_size": 33_278,
+        "tokenizer_fingerprint": "12" * 32,
+        "lossless": False,
+        "parameters": 1_000_000,
+        "tokens": 100_000,
+        "tokens_unknown": 0,
+        "nll_nats": sum(nats_C),
+        "cluster_tokens": [100] * len(nats_C),
+        "cluster_nats": nats_C,
+        "runs": [run | figures],
+        "mean": figures,
+        "sd": None,
+    }
+
+
+def _pair(number: int, nats_C: list[float], reference_C: list[float]) -> dict[str, Any]:
+    return {
+        "model": number,
+        "reference": 0,
+        "unit": "nats per token",
+        "denominator": 100_000,
+        "delta": (sum(nats_C) - sum(reference_C)) / 100_000,
+        "confidence95": [-0.01, 0.02] if len(nats_C) > 1 else None,
+        "p": 1.0,
+        "flips": 2 ** len(nats_C),
+        "exact": True,
+        "p_holm": None,
+        "wins": sum(mine < its for mine, its in zip(nats_C, reference_C, strict=True)),
+        "ties": 0,
+        "win_rate": 0.5,
+        "perplexity": {"per": "token", "change": 0.01, "confidence95": None},
+        "verdict": "not distinguished",
     }

@@ -137,12 +137,27 @@ def test_no_text_breaks_the_page(text: str) -> None:
 
 def test_the_headline_is_the_figure_to_quote() -> None:
     result = full_result()
-    assert "<dt>perplexity per token</dt><dd>86.12</dd><dd>95%: 83.91 to 88.42</dd>" in page(result)
-    assert "<dt>bits per byte</dt><dd>1.2564</dd><dd>95%: 1.2486 to 1.2634</dd>" in page(result)
+    perplexity = '<dt>perplexity per token</dt><dd class="large">86.12</dd><dd>95%: 83.91 to 88.42</dd>'
+    assert f"{perplexity}<dd>90.40 without the 2.63% unknown</dd>" in page(result)
     assert page(result).count("every token a target exactly once") == 1
     result["model"]["tokenizer"] = "bpe"
     result["confidence95"] = None
-    assert "<dt>perplexity per word</dt><dd>93.34</dd></div>" in page(result)
+    assert (
+        '<dt>perplexity per word</dt><dd class="large">93.34</dd><dd>per token 86.12, 90.40 without the 2.63% unknown</dd>'
+    ) in page(result)
+    result["tokens_unknown"] = 0
+    assert '<dt>perplexity per word</dt><dd class="large">93.34</dd></div>' in page(result)
+    assert " on test split of wikitext-2/test.txt, corpora/" in page(result)
+
+
+def test_bits_per_byte_are_large_only_where_no_text_is_lost() -> None:
+    result, within = full_result(), "<dd>95%: 1.2486 to 1.2634</dd>"
+    lost = "<dt>bits per byte</dt><dd>1.2564, of a text of which 2.63% is unknown</dd>"
+    assert lost + within in page(result)
+    result["tokens_unknown"] = 0
+    assert "<dd>1.2564, of a text that the tokenizer does not keep whole</dd>" in page(result)
+    result["lossless"] = True
+    assert f'<dt>bits per byte</dt><dd class="large">1.2564</dd>{within}' in page(result)
 
 
 def test_a_failed_check_is_marked() -> None:
@@ -247,7 +262,18 @@ def test_bars_are_as_high_as_their_bits() -> None:
     assert unseen == pytest.approx(2 * rare, abs=0.02)
     assert certain == 0
     labels = [text.text for text in svg.iter("text")]
-    assert {"unseen", "1", "10", "10,000", "100", "1.00"} <= set(labels)
+    assert {"10,000", "100", "1.00"} <= set(labels)
+
+
+def test_each_bar_has_its_own_name_below_its_middle() -> None:
+    """Also where the group of one before it has no tokens."""
+    limits = ((0, 0), (10, 99), (1000, 9999), (100_000, None))
+    cells = [{"name": "", "low": low, "high": high, "tokens": 5, "perplexity": 9.0} for low, high in limits]
+    svg = drawn("frequency", {"breakdowns": {"frequency": cells}})
+    bars = [float(bar.attrib["x"]) + float(bar.attrib["width"]) / 2 for bar in svg.iter("rect")]
+    names = [text for text in svg.iter("text") if text.attrib["y"] == str(HEIGHT - BOTTOM + 17)]
+    assert [text.text for text in names] == ["unseen", "10-99", "1k-9k", "100k+"]
+    assert [float(text.attrib["x"]) for text in names] == pytest.approx(bars, abs=0.02)
 
 
 def test_octaves_of_positions_are_equally_wide() -> None:
@@ -274,6 +300,9 @@ def test_the_training_curve_has_time_from_zero_and_leaves_out_the_first_steps() 
     assert "minutes of training" in [text.text for text in svg.iter("text")]
     said = [title.text for circle in svg.iter("circle") for title in circle]
     assert said[1] == "600 s: 4.000 nats per token, perplexity 54.6"
+    sampled = drawn("training", {"training": {"curve": curve, "steps": steps, "sampled": True}})
+    assert dots(sampled) == dots(svg)
+    assert not [line for line in sampled.iter("polyline") if line.get("class") == "behind"]
 
 
 @pytest.mark.parametrize(
@@ -308,3 +337,9 @@ def test_logarithmic_ticks_are_few_and_around_the_values(values: list[float]) ->
     axis = logarithmic("", values)
     assert -1e-6 <= axis.share(min(values)) <= axis.share(max(values)) <= 1 + 1e-6
     assert 2 <= len(axis.ticks) <= 2 * plots.MOST_TICKS
+
+
+@given(st.floats(1.0, 1e6), st.floats(1.11, 3.0))
+def test_a_narrow_range_has_three_ticks_at_least(low: float, factor: float) -> None:
+    assert len(logarithmic("", [low, low * factor]).ticks) >= 3
+    assert [label for _, label in logarithmic("", [20.0, 43.0]).ticks] == ["20", "25", "30", "35", "40", "45"]

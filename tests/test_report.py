@@ -20,10 +20,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from lstmlm.report.formatting import figure, interval, nats, one_line, percent, setting, token_text, visible
+from lstmlm.report.formatting import figure, one_line
 from lstmlm.report.markdown import markdown
 from lstmlm.report.sections import Table, sections
-from lstmlm.report.terminal import evaluation_report
+from lstmlm.report.terminal import Fitted, evaluation_report
 
 GOLDEN = Path(__file__).parent / "golden"
 RESULT: dict[str, Any] = json.loads((GOLDEN / "report.json").read_text(encoding="utf-8"))
@@ -94,9 +94,20 @@ def test_every_section_says_how_to_read_it_and_every_table_is_whole() -> None:
 def test_every_perplexity_of_the_headline_follows_from_what_stands_beside_it() -> None:
     table = sections(RESULT)[0].tables[0]
     for _, value, _, made in table.rows:
-        total, count = (float(part.replace(",", "")) for part in re.findall(r"[\d,]+", made))
+        total, count = (float(part.replace(",", "")) for part in re.findall(r"[\d,.]+", made))
         expected = math.exp(total / count) if made.startswith("exp") else total / count
         assert expected == pytest.approx(float(value), abs=0.006)
+
+
+@given(st.floats(0.01, 30), st.integers(1, 100_000))
+@settings(deadline=None)
+def test_a_perplexity_is_made_of_the_nats_beside_it(each: float, count: int) -> None:
+    total = each * count
+    result = {"nll_nats": total, "perplexity": {"word": math.exp(total / count)}, "text": {"words": count, "bytes": count}}
+    word, byte = sections(result | {"bits_per_byte": total / math.log(2) / count})[0].tables[0].rows
+    parts = [[float(part.replace(",", "")) for part in re.findall(r"[\d,.]+", row[-1])] for row in (word, byte)]
+    assert figure(math.exp(parts[0][0] / parts[0][1])) == word[1]
+    assert figure(parts[1][0] / parts[1][1], 4) == byte[1]
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -183,6 +194,50 @@ def test_the_change_is_that_against_the_model_itself() -> None:
     assert changes["uniform"] == "+40,983%"
 
 
+def test_the_text_and_the_protocol_are_named() -> None:
+    def said(**changes: Any) -> str:
+        protocol = {"mode": "stream"} | changes.pop("protocol", {})
+        return sections({"bits_per_byte": 1.0, "text": {"paths": ["a", "b"]} | changes, "protocol": protocol})[0].note
+
+    way = "every token a target exactly once, from a zero state, the state carried through each file"
+    assert said() == f"a, b: {way}; float32, the full vocabulary."
+    assert said(split=None, protocol={"precision": "fp32"}) == said()
+    assert said(split="valid").startswith(f"valid split of a, b: {way};")
+    assert said(protocol={"precision": "fp64"}) == f"a, b: {way}; float64, the full vocabulary."
+    assert said(protocol={"documents": "file"}) == f"a, b: {way}; a document is a file; float32, the full vocabulary."
+    assert "documents end at blank lines" in said(protocol={"documents": "blank-line"})
+
+
+@pytest.mark.parametrize(("mode", "is_so"), [("stream", True), ("document", True), ("line", False)])
+def test_text_before_a_token_is_worth_something_only_where_the_state_is_kept(mode: str, is_so: bool) -> None:
+    result = RESULT | {"protocol": {"mode": mode}}
+    (position,) = [section for section in sections(result) if section.title == "By position in the document"]
+    assert ("is what the text before a token is worth" in position.text) == is_so
+
+
+def test_a_row_keeps_the_one_that_it_stands_under() -> None:
+    def rows(**changes: Any) -> list[tuple[str, ...]]:
+        (found,) = tables({"keyboard": RESULT["keyboard"] | changes})
+        labels = [row[0] for row in found.rows]
+        return found.rows[labels.index("keystrokes saved") + 1 :]
+
+    ghost, latency = copy.deepcopy(RESULT["keyboard"]["ghost"]), RESULT["keyboard"]["latency_ms"]
+    right, typing, _, times = rows()
+    assert right == ("ghost right", "-", "never above 30%, at 2,314 places")
+    assert (typing[0], times[0]) == ("  while typing", "ms per list, median")
+    swapped = {"next": latency["typing"], "typing": latency["next"]}
+    assert rows(latency_ms=swapped)[3:] == [("ms per list, median", "-", ""), ("  while typing", *times[1:])]
+    assert rows(latency_ms=None) == rows()[:3]
+    ghost["next"]["coverage"] = None
+    assert rows(ghost=ghost)[:2] == [("ghost right", "-", ""), typing]
+
+
+def test_the_losses_of_a_sampled_softmax_are_said_to_be_no_surprisals() -> None:
+    for sampled in (True, False):
+        (training,) = [s for s in sections({"training": RESULT["training"] | {"sampled": sampled}}) if s.title == "Training"]
+        assert ("sampled softmax" in training.text) == sampled
+
+
 def test_n_grams_stand_in_one_row_unless_there_are_several() -> None:
     other = copy.deepcopy(RESULT)
     other["rows"]["ngram"]["nll_nats"] += 1.0
@@ -236,6 +291,21 @@ def test_a_table_too_wide_for_the_terminal_is_a_list() -> None:
     assert "\nunigram  " in drawn(RESULT, width=80)
     listed = "unigram\n    per word 1,244.48\n    per token 1,096.63\n    bits/byte 1.9738\n    change +1,254%\n"
     assert listed in re.sub(" +\n", "\n", drawn(RESULT, width=60))
+
+
+def test_a_list_has_an_item_for_each_row() -> None:
+    table = Table(("after", "token", "bits"), [("the", "cat", "12.5"), ("", "dog", "3.5"), ("", "", "1.5")], "ttr")
+    listed = io.StringIO()
+    Console(file=listed, width=12).print(Fitted(table))
+    items = [line.rstrip() for line in listed.getvalue().splitlines()]
+    assert items == ["the", "    token", "cat", "    bits", "12.5", "token dog", "    bits 3.5", "bits 1.5"]
+
+
+def test_the_short_report_has_several_seeds_and_says_which_run_is_the_headline() -> None:
+    rendered = drawn(RESULT, full=False)
+    for said in ("20261128 ", "standard deviation", "0.0010", "those of the first run"):
+        assert said in rendered
+    assert "first run" not in drawn(RESULT | {"seeds": None}, full=False)
 
 
 def test_the_short_report_says_which_checks_failed_in_red() -> None:
@@ -303,28 +373,3 @@ def test_no_text_acts_in_markdown(text: str) -> None:
     assert shape.count("table_open") == len(tables(result))
     sample = next(token.content for token in inline(tokens) if token.type == "code_inline")
     assert sample == one_line(text) or "\\|" in text
-
-
-# -- Numbers and text -----------------------------------------------------------------------------------------------------
-
-
-def test_numbers() -> None:
-    assert [figure(value) for value in (None, 1.005, 9999.994, 12345.6, 3.3e9, float("inf"))] == [
-        "",
-        "1.00",
-        "9,999.99",
-        "12,346",
-        "3.3e+09",
-        "",
-    ]
-    assert interval([1.5, 2.25]) == "1.50 to 2.25"
-    assert interval(None) == ""
-    assert [nats(99999.94), nats(100000.4), nats(None)] == ["99,999.9", "100,000", ""]
-    assert percent(0.12345) == "12.3%"
-    assert [setting(value) for value in (2000, 0.0625, True, "sgd", [1, 2])] == ["2,000", "0.0625", "True", "sgd", "1 2"]
-
-
-def test_text() -> None:
-    assert visible("a\x1b[2J\u202eb\n\t") == "a\\x1b[2J\\u202eb\n\t"
-    assert one_line("a\nb\tc") == "a↵b⇥c"
-    assert [token_text(token) for token in (" the", "  ", "a b ", "\n", "")] == ["␣the", "␣␣", "a b␣", "↵", ""]

@@ -20,6 +20,7 @@ from lstmlm.config import CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.evaluation import evaluate
 from lstmlm.report.colours import RAMP, colour
+from lstmlm.report.formatting import visible
 from lstmlm.surprisal import Surprisal, surprisals
 
 
@@ -140,6 +141,18 @@ def test_joiners_are_kept_and_what_turns_a_line_around_is_not(
     )
     found = re.sub(r"\[\d+\]", "", scored(capsys, word_model.path, tmp_path / "text.txt", "--format", "ansi"))
     assert found == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f467 a\\u202eb\n"
+
+
+def test_nothing_acts_in_a_page(word_model: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "the\x07 cat \u202esat\u202c \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 on\n"
+    path = tmp_path / "a\u202eb\x1b.txt"
+    path.write_text(text)
+    source = scored(capsys, word_model.path, path, "--format", "html")
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e]", source)
+    assert '<html lang="en">' in source
+    assert Page(source).text == "\n" + visible(text)
+    assert len(Page(source).titles) == len(surprisals(word_model, text, "word"))
+    assert source.count("a\\u202eb\\x1b.txt") == 2
 
 
 def test_line_ends_are_seen_where_they_are_tokens(

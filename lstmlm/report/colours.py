@@ -6,7 +6,6 @@ The colour says how many bits a piece takes, on one scale for all texts and mode
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from string import Template
@@ -23,7 +22,6 @@ each has a contrast of at least 4.2 both to black and to white."""
 BITS_PER_COLOUR = 2
 FULL_BITS = BITS_PER_COLOUR * len(RAMP)
 """As unexpected as one of 65,536."""
-_JOINERS = "\u200c\u200d"
 _MARKS = str.maketrans(" \n\t", "␣↵⇥")
 
 
@@ -35,18 +33,13 @@ def colour(unit: Surprisal, per: str) -> str:
 def ansi(text: str, units: Iterable[Surprisal], per: str, *, coloured: bool) -> Iterator[str]:
     """`text` with escape sequences, unknown words underlined; without colours, each piece is followed by its `[bits]`."""
     for piece, unit in _pieces(text, units):
-        shown = _shown(piece)
+        shown = visible(piece)
         if unit is None or not shown.strip():
             yield shown
         elif not coloured:
             yield f"{shown}[{_bits(unit, per):.0f}]"
         else:
             yield _style(colour(unit, per), unit.unknown).render(shown, color_system=ColorSystem.EIGHT_BIT)
-
-
-def _shown(piece: str) -> str:
-    """As `visible`, with the joiners of Persian words and of emoji, which cannot act on a terminal."""
-    return "".join(part if part in _JOINERS else visible(part) for part in re.split(f"([{_JOINERS}])", piece))
 
 
 @cache
@@ -58,14 +51,14 @@ def page(text: str, units: Sequence[Surprisal], per: str, *, name: str, model: s
     """One self-contained HTML file: the text with a legend, the figures of each piece where the mouse rests."""
     drawn = []
     for piece, unit in _pieces(text, units):
-        shown = html.escape(piece)
+        shown = html.escape(visible(piece))
         if unit is not None and piece:
             shown = marked(shown, _bits(unit, per), _figures(unit), unknown=unit.unknown, end=piece == "\n")
         drawn.append(shown)
     bits = sum(unit.bits for unit in units)
     return _PAGE.substitute(
-        name=html.escape(name),
-        model=html.escape(model),
+        name=html.escape(visible(name)),
+        model=html.escape(visible(model)),
         summary=f"{len(units):,} {per}s, {bits:,.1f} bits together" if len(units) != 1 else f"1 {per}, {bits:,.1f} bits",
         style=STYLE,
         legend=legend("token" if per == "line" else per, unknown=any(unit.unknown for unit in units)),
@@ -120,8 +113,8 @@ pre span { background: rgb(var(--hot) / calc(var(--heat) * .7)); border-radius: 
 """
 """For a page that sets `--hot`, the red, green and blue of the most unexpected."""
 _PAGE = Template("""\
-<!doctype html>
-<html>
+<!DOCTYPE html>
+<html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lstmlm.report.formatting import MANY_NATS, figure, nats, one_line, percent, settings, token_text, whole
+from lstmlm.report.formatting import counted, digits_over, figure, nats, one_line, percent, settings, token_text, whole
 from lstmlm.report.layout import Section, Table, at, section, table
 
 _CURVE_ROWS = 12
@@ -23,6 +23,8 @@ def training(result: Mapping[str, Any]) -> Section | None:
     tables = table(("seconds", "step", "tokens read", "loss", "perplexity"), "rrrrr", rows, keep=3)
     parts = [(one_line(name), settings(values)) for name, values in options.items()]
     text = "The loss is the mean surprisal of a validation token, in nats; perplexity, per token, is exp(loss)."
+    if at(result, "training", "sampled"):
+        text += " The losses of the steps, of a sampled softmax, are no surprisals and are not shown."
     if len(shown) < len(curve):
         text += f" {len(shown)} of {len(curve):,} validations are shown."
     return section("Training", text, tables + table(("options", ""), "ll", parts), plot="training")
@@ -34,15 +36,13 @@ def training(result: Mapping[str, Any]) -> Section | None:
 def _broken_down(result: Mapping[str, Any], label: str, rows: Sequence[tuple[str, Any]]) -> list[Table]:
     """Tokens and nats of each part of a text, and their shares."""
     total = at(result, "nll_nats")
-    digits = 0 if total is not None and total >= MANY_NATS else 1
+    digits = digits_over(total, at(result, "tokens"))
     cells = []
     for name, row in rows:
-        spent = at(row, "nll_nats")
+        spent, count = at(row, "nll_nats"), at(row, "tokens")
         of_total = percent(spent / total) if spent is not None and total else ""
-        tokens, share = whole(at(row, "tokens")), percent(at(row, "share"))
-        cells.append(
-            (name, tokens, share, "" if spent is None else f"{spent:,.{digits}f}", of_total, figure(at(row, "perplexity")))
-        )
+        share = percent(at(row, "share"))
+        cells.append((name, whole(count), share, nats(spent, digits), of_total, figure(at(row, "perplexity"))))
     columns = (label, "tokens", "share", "nats", "of all nats", "perplexity")
     return table(columns, "lrrrrr", cells)
 
@@ -69,8 +69,10 @@ def position(result: Mapping[str, Any]) -> Section | None:
     rows = [(_range(row), row) for row in at(result, "breakdowns", "position") or []]
     text = (
         "Tokens by their place in their document, of which the first is 1: nats summed over those of each row, and divided "
-        "by their number. What falls from row to row is what the text before a token is worth."
+        "by their number."
     )
+    if at(result, "protocol", "mode") in ("stream", "document"):
+        text += " What falls from row to row is what the text before a token is worth."
     return section("By position in the document", text, _broken_down(result, "position", rows), plot="position")
 
 
@@ -85,15 +87,17 @@ def documents(result: Mapping[str, Any]) -> Section | None:
     """The best and the worst ones."""
     tables = []
     for name in ("best", "worst"):
+        found = at(result, "breakdowns", "documents", name) or []
+        digits = [digits_over(document.get("nll_nats"), document.get("tokens")) or 0 for document in found]
         rows = [
             (
                 whole(document.get("number")),
                 whole(document.get("tokens")),
-                nats(document.get("nll_nats")),
+                nats(document.get("nll_nats"), max(digits)),
                 figure(document.get("perplexity")),
                 one_line(document.get("begins") or ""),
             )
-            for document in at(result, "breakdowns", "documents", name) or []
+            for document in found
         ]
         tables += table(("number", "tokens", "nats", "perplexity", "begins"), "rrrrt", rows, f"{name} predicted")
     count = at(result, "breakdowns", "documents", "count")
@@ -150,7 +154,6 @@ def keyboard(result: Mapping[str, Any]) -> Section | None:
     """The figures of `keyboard_metrics`."""
     found = at(result, "keyboard")
     rows = _offers(found) + _keystrokes(found) + _ghosts(found)
-    figures = [row for row in rows if row[1]]
     text = "The text is typed letter by letter, and before each letter the words that a keyboard would offer are judged."
     counts = [at(found, name) for name in ("words", "words_in_text", "others", "k")]
     note = ""
@@ -160,7 +163,18 @@ def keyboard(result: Mapping[str, Any]) -> Section | None:
             f"{words:,} of {in_text:,} words, and {others:,} marks and unknown words between them, typed with {shown} words "
             "shown; choosing one is one key and brings its space."
         )
-    return section("Under a keyboard", text, table(("", "", ""), "lrl", figures), note)
+    return section("Under a keyboard", text, table(("", "", ""), "lrl", _with_parents(rows)), note)
+
+
+def _with_parents(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Rows with a figure, and those without under which an indented row with one would else stand under another."""
+    kept: list[tuple[str, str, str]] = []
+    below = False
+    for label, value, more in reversed(rows):
+        if value or (below and not label.startswith(" ")):
+            kept.insert(0, (label, value or "-", more))
+        below = label.startswith(" ") and (below or bool(value))
+    return kept
 
 
 def _named(**figures: str) -> str:
@@ -198,14 +212,17 @@ def _keystrokes(found: Any) -> list[tuple[str, str, str]]:
 def _ghosts(found: Any) -> list[tuple[str, str, str]]:
     rows = []
     for label, kind in (("ghost right", "next"), ("  while typing", "typing")):
-        places, threshold = at(found, "ghost", kind, "places"), at(found, "threshold")
-        shown = percent(at(found, "ghost", kind, "coverage"))
+        places, coverage = (at(found, "ghost", kind, name) for name in ("places", "coverage"))
+        threshold = at(found, "threshold")
+        shown, right = percent(coverage), percent(at(found, "ghost", kind, "precision"))
         above = f"where it is above {threshold:.0%}: at {shown} of {whole(places)} places" if threshold and shown else ""
-        rows.append((label, percent(at(found, "ghost", kind, "precision")), above))
+        if coverage == 0 and threshold:
+            right, above = "-", f"never above {threshold:.0%}, at {whole(places)} places"
+        rows.append((label, right, above))
     words = at(found, "calibration", "words")
     of = f"of the percentages of {words:,} words shown" if words is not None else ""
     rows.append(("calibration error", percent(at(found, "calibration", "ece")), of))
-    for label, kind in (("ms per list", "next"), ("  while typing", "typing")):
+    for label, kind in (("ms per list, median", "next"), ("  while typing", "typing")):
         p50, p90, p99 = (figure(at(found, "latency_ms", kind, name)) for name in ("p50", "p90", "p99"))
         rows.append((label, p50, _named(p90=p90, p99=p99)))
     return rows
@@ -227,11 +244,11 @@ def classification(result: Mapping[str, Any]) -> Section | None:
         for pair in at(found, "confused") or []
     ]
     classes, tokens = at(found, "classes"), at(found, "tokens")
-    which = f"the {whole(classes)} most frequent tokens" if classes is not None else "the most frequent tokens"
-    which += f" ({whole(tokens)} places)" if tokens is not None else ""
+    which = f"the {whole(classes)} most frequent words" if classes is not None else "the most frequent words"
+    which += " (tokens that spell a word or a piece of one" + (f"; {whole(tokens)} places)" if tokens is not None else ")")
     text = (
-        f"The first guess, as a classifier of {which}: precision is how often a guess is right, recall how often a token is "
-        "guessed, F1 their harmonic mean; macro counts each kind of token once, weighted each place. AUC is how often the "
+        f"The first guess, as a classifier of {which}: precision is how often a guess is right, recall how often a word is "
+        "guessed, F1 their harmonic mean; macro counts each word once, weighted each of its places. AUC is how often the "
         "model is surer of a right guess than of a wrong one: 0.5 by chance."
     )
     confused = table(("token", "guess", "count"), "ttr", pairs, "most confused", keep=2)
@@ -298,20 +315,24 @@ def provenance(result: Mapping[str, Any]) -> Section | None:
     found = at(result, "provenance")
     path, parameters = at(result, "model", "path"), at(result, "model", "parameters")
     seconds = at(result, "seconds")
-    counts = [(name, whole(at(result, "text", name))) for name in ("bytes", "chars", "words", "lines", "documents")]
+    counts = [(at(result, "text", name), name) for name in ("bytes", "chars", "words", "lines", "documents")]
     rows = [
-        ("command", one_line(at(found, "command") or "")),
-        ("date", one_line(at(found, "date") or "")),
-        ("versions", settings(at(found, "versions"))),
-        ("machine", settings(at(found, "machine"))),
+        *origin(result),
         ("seconds", f"{seconds:,.1f}" if seconds is not None else ""),
         ("model", one_line(path or "") + (f", {parameters:,} parameters" if path and parameters is not None else "")),
         ("model sha256", at(found, "model_sha256") or at(result, "model", "sha256") or ""),
-        ("text", ", ".join(f"{count} {name}" for name, count in counts if count)),
+        ("text", ", ".join(counted(count, name) for count, name in counts if count is not None)),
         ("text sha256", at(found, "text_sha256") or at(result, "text", "sha256") or ""),
         ("tokenizer", at(found, "tokenizer_fingerprint") or ""),
     ]
     return section("Provenance", "What is needed to compute all this again.", table(("", ""), "ll", rows))
+
+
+def origin(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How, when and on what a report was made."""
+    found = at(result, "provenance")
+    said = [(name, one_line(at(found, name) or "")) for name in ("command", "date")]
+    return said + [(name, settings(at(found, name))) for name in ("versions", "machine")]
 
 
 def cite(result: Mapping[str, Any]) -> Section | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-MANY_NATS = 1e5
+_MANY = 1e5
 """From here on, sums are shown without their fraction."""
+_MOST_DIGITS = 9
+_MOST_EXPONENT = 700
+"""Whose exponential is still a float."""
 JOINERS = "\u200c\u200d"
 """Formatting characters that act on nothing but the letters and pictures beside them."""
 _MARKS = str.maketrans({"\n": "↵", "\t": "⇥"})
@@ -53,9 +56,32 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
     return f"{figure(bounds[0], digits)} to {figure(bounds[1], digits)}" if bounds else ""
 
 
-def nats(value: float | None) -> str:
-    """A sum: `1,234.5`; without its fraction from 100,000 on."""
-    return "" if value is None else f"{value:,.{1 if value < MANY_NATS else 0}f}"
+def nats(value: float | None, digits: int | None = None) -> str:
+    """A sum: `1,234.5`; without its fraction from 100,000 on, unless it is to have some `digits`."""
+    return "" if value is None else f"{value:,.{_fewest(value) if digits is None else digits}f}"
+
+
+def digits_of(value: float, made: Callable[[float], str]) -> int:
+    """How many a sum needs, so that the same is made of it as it is shown."""
+    enough = (digits for digits in range(_fewest(value), _MOST_DIGITS) if made(round(value, digits)) == made(value))
+    return next(enough, _MOST_DIGITS)
+
+
+def digits_over(total: float | None, count: float | None) -> int | None:
+    """How many a sum needs beside the perplexity exp(total / count); `None` where one is missing."""
+    if total is None or not count:
+        return None
+    return digits_of(total, lambda shown: figure(math.exp(min(shown / count, _MOST_EXPONENT))))
+
+
+def _fewest(value: float) -> int:
+    return 1 if value < _MANY else 0
+
+
+def counted(count: int, kind: str) -> str:
+    """`1 block of lines`, where `kind` is `blocks of lines`"""
+    first, space, rest = kind.partition(" ")
+    return f"{count:,} {first.removesuffix('s') if count == 1 else first}{space}{rest}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -64,19 +90,22 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def setting(value: object) -> str:
-    """`2,000` or `0.0625` or `sgd`"""
+    """`2,000` or `0.0625` or `sgd`; a budget of 1200.0 is `1,200`."""
     if isinstance(value, bool | str):
         return one_line(str(value))
     if isinstance(value, list | tuple):
         return " ".join(map(setting, value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 100 <= abs(value) < 1e15 else f"{value:.3g}"
+    return f"{value:,}"
 
 
 def settings(values: object) -> str:
-    """`window 2,000, sharpness 0.31`, of a mapping without what is null; a value alone as it is."""
+    """`window 2,000, sharpness 0.31`, of a mapping without what is null; a value alone as it is. A seed is no quantity."""
     if not isinstance(values, dict):
         return "" if values is None else setting(values)
-    shown = ((name.replace("_", " "), settings(value)) for name, value in values.items())
+    plain = ((name, str(value) if name == "seed" and isinstance(value, int) else value) for name, value in values.items())
+    shown = ((name.replace("_", " "), settings(value)) for name, value in plain)
     return ", ".join(f"{name} {value}" for name, value in shown if value)
 
 

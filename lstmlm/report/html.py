@@ -16,21 +16,20 @@ from lstmlm.report import colours, plots
 from lstmlm.report.comparison import comparison_sections
 from lstmlm.report.formatting import figure, interval, visible
 from lstmlm.report.layout import Section, Table, at
-from lstmlm.report.overview import protocol
+from lstmlm.report.overview import protocol, text_name
 from lstmlm.report.sections import sections
 
 
 def page(result: Mapping[str, Any]) -> str:
     """The JSON object of `lstmlm eval --json`, drawn; the same bytes for the same object."""
-    name, texts = at(result, "model", "path"), at(result, "text", "paths") or []
-    heading = visible(" on ".join(part for part in (name, ", ".join(texts)) if part) or "A language model")
+    name, text = visible(at(result, "model", "path") or ""), text_name(result)
+    heading = " on ".join(filter(None, (name, text))) or "A language model"
     return _document(heading, _headline(result), sections(result), result)
 
 
 def comparison_page(comparison: Mapping[str, Any]) -> str:
     """What `lstmlm.comparison.compare` found, drawn likewise."""
-    heading = visible(f"Models compared on {', '.join(comparison['text']['paths'])}")
-    return _document(heading, "", comparison_sections(comparison), comparison)
+    return _document(f"Models compared on {text_name(comparison)}", "", comparison_sections(comparison), comparison)
 
 
 def _document(heading: str, headline: str, found: Sequence[Section], result: Mapping[str, Any]) -> str:
@@ -47,17 +46,53 @@ def _document(heading: str, headline: str, found: Sequence[Section], result: Map
 def _headline(result: Mapping[str, Any]) -> str:
     """The figures to quote, large, and how they came about."""
     unit = "token" if at(result, "model", "tokenizer") == "word" else "word"  # a word model is compared with its line ends
-    cells = [
-        (f"perplexity per {unit}", f"perplexity_{unit}", at(result, "perplexity", unit), 2),
-        ("bits per byte", "bits_per_byte", at(result, "bits_per_byte"), 4),
-    ]
+    value, per_byte = figure(at(result, "perplexity", unit)), figure(at(result, "bits_per_byte"), 4)
     drawn = []
-    for label, key, value, digits in cells:
-        if value is not None:
-            within = interval(at(result, "confidence95", key), digits)
-            more = f"<dd>95%: {within}</dd>" if within else ""
-            drawn.append(f"<div><dt>{label}</dt><dd>{figure(value, digits)}</dd>{more}</div>")
+    if value:
+        more = _within(result, f"perplexity_{unit}", 2), _without_unknown(result, unit)
+        drawn.append(_quoted(f"perplexity per {unit}", value, *more))
+    if per_byte and at(result, "lossless"):
+        drawn.append(_quoted("bits per byte", per_byte, _within(result, "bits_per_byte", 4)))
+    elif per_byte:
+        said = ", ".join(filter(None, (per_byte, _lost(result))))
+        drawn.append(_quoted("bits per byte", "", said, _within(result, "bits_per_byte", 4)))
     return "\n".join([*([f"<dl>{''.join(drawn)}</dl>"] if drawn else []), *_paragraphs(protocol(result))])
+
+
+def _quoted(label: str, value: str, *more: str) -> str:
+    """A figure, large where there is a `value`, and what has to be said with it."""
+    large = f'<dd class="large">{value}</dd>' if value else ""
+    return f"<div><dt>{label}</dt>{large}{''.join(f'<dd>{said}</dd>' for said in more if said)}</div>"
+
+
+def _within(result: Mapping[str, Any], key: str, digits: int) -> str:
+    within = interval(at(result, "confidence95", key), digits)
+    return f"95%: {within}" if within else ""
+
+
+def _unknown(result: Mapping[str, Any]) -> str:
+    """Which share of the tokens is unknown; empty where none is."""
+    unknown, tokens = at(result, "tokens_unknown"), at(result, "tokens")
+    return f"{100 * unknown / tokens:.3g}%" if unknown and tokens else ""
+
+
+def _without_unknown(result: Mapping[str, Any], unit: str) -> str:
+    """A perplexity with unknown tokens never stands alone; that without them is per token."""
+    share, excluding = _unknown(result), figure(at(result, "oov", "excluding"))
+    if not share:
+        return ""
+    if not excluding:
+        return f"with {share} unknown"
+    per_token = figure(at(result, "perplexity", "token"))
+    both = f"per token {per_token}, " if unit != "token" and per_token else ""
+    return f"{both}{excluding} without the {share} unknown"
+
+
+def _lost(result: Mapping[str, Any]) -> str:
+    """Why bits per byte say little."""
+    if share := _unknown(result):
+        return f"of a text of which {share} is unknown"
+    return "of a text that the tokenizer does not keep whole" if at(result, "lossless") is False else ""
 
 
 def _section(section: Section, result: Mapping[str, Any]) -> str:
@@ -150,7 +185,7 @@ p { margin: 0 0 .75rem; max-width: 44rem }
 dl { display: flex; flex-wrap: wrap; gap: 2rem 4rem; margin: 0 0 1.75rem }
 dt { color: var(--faint) }
 dd { margin: 0; color: var(--faint); font-variant-numeric: tabular-nums }
-dt + dd { color: var(--accent); font-size: 3.25rem; font-weight: 300; line-height: 1.2; letter-spacing: -.02em }
+.large { color: var(--accent); font-size: 3.25rem; font-weight: 300; line-height: 1.2; letter-spacing: -.02em }
 header p, .note, caption { color: var(--faint); font-size: .9rem }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 2rem 0 0; padding: 1rem 0 0; list-style: none;
   border-top: 1px solid var(--rule); font-size: .9rem }

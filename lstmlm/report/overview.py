@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lstmlm.report.formatting import figure, interval, nats, one_line, settings, whole
+from lstmlm.report.formatting import digits_of, digits_over, figure, interval, nats, one_line, settings, whole
 from lstmlm.report.layout import Section, at, section, table
 
 _MODES = {
@@ -14,10 +14,23 @@ _MODES = {
     "document": "the state reset at each document",
     "line": "the state reset at each line",
 }
+_DOCUMENTS = {"file": "a document is a file", "blank-line": "documents end at blank lines"}
+_PRECISIONS = {"fp64": "float64"}
+_DIGITS_OF_BITS = 4
 
 
 def _exp(total: float | None, count: float | None, unit: str) -> str:
-    return "" if total is None or count is None else f"exp({nats(total)} / {whole(count)} {unit})"
+    if total is None or not count:
+        return ""
+    return f"exp({nats(total, digits_over(total, count))} / {whole(count)} {unit})"
+
+
+def _ratio(total: float | None, count: float | None, unit: str) -> str:
+    if total is None or not count:
+        return ""
+    bits = total / math.log(2)
+    digits = digits_of(bits, lambda shown: figure(shown / count, _DIGITS_OF_BITS))
+    return f"{nats(bits, digits)} bits / {whole(count)} {unit}"
 
 
 # -- The headline, and what to think of it ----------------------------------------------------------------------------------
@@ -41,9 +54,9 @@ def headline(result: Mapping[str, Any]) -> Section | None:
         made = _exp(math.log(adjusted) * tokens if adjusted else None, tokens, "tokens")
         rows.append(("  unknown adjusted", figure(adjusted), "", made))
     for label, name, unit in (("bits per byte", "bits_per_byte", "bytes"), ("bits per character", "bits_per_char", "chars")):
-        count = at(result, "text", unit)
-        made = f"{nats(total / math.log(2))} bits / {whole(count)} {unit}" if total is not None and count is not None else ""
-        rows.append((label, figure(at(result, name), 4), interval(at(result, "confidence95", name), 4), made))
+        made = _ratio(total, at(result, "text", unit), unit)
+        within = interval(at(result, "confidence95", name), _DIGITS_OF_BITS)
+        rows.append((label, figure(at(result, name), _DIGITS_OF_BITS), within, made))
     text = (
         "The surprisals of all tokens, in nats, are summed and divided by a count. A perplexity of 80 says that the model "
         "was as unsure, on average, as between 80 equally likely choices. The 95% interval says how far the figure may be "
@@ -84,6 +97,17 @@ def _interval(result: Mapping[str, Any]) -> list[str]:
     return [f"95% intervals: {method.replace(', ', f' over {clusters:,} ')}, {draws:,} draws."]
 
 
+def text_name(result: Mapping[str, Any]) -> str:
+    """`test split of everyday`, or the paths of a text without splits; empty where they are missing."""
+    name, split = one_line(", ".join(at(result, "text", "paths") or [])), at(result, "text", "split")
+    return f"{one_line(split)} split of {name}" if name and split else name
+
+
+def documents_end(result: Mapping[str, Any]) -> str:
+    """What a document is; empty where that is missing."""
+    return _DOCUMENTS.get(at(result, "protocol", "documents") or "", "")
+
+
 def protocol(result: Mapping[str, Any]) -> list[str]:
     """How the text was scored, in one sentence."""
     mode, order = at(result, "protocol", "mode"), at(result, "model", "order")
@@ -92,13 +116,15 @@ def protocol(result: Mapping[str, Any]) -> list[str]:
     start = f"from a zero state, {_MODES.get(mode, mode)}"
     if order is not None:
         start = f"given up to {order - 1} tokens before it, none from before an <eos>"
-    paths, size, kind = at(result, "text", "paths"), at(result, "model", "vocabulary_size"), at(result, "model", "tokenizer")
-    name = one_line(", ".join(paths)) if paths else "The text"
+    size, kind = at(result, "model", "vocabulary_size"), at(result, "model", "tokenizer")
+    name, documents = text_name(result) or "The text", documents_end(result)
+    precision = _PRECISIONS.get(at(result, "protocol", "precision") or "", "float32")
     vocabulary = f"the full vocabulary of {size:,} ({kind})" if size is not None and kind else "the full vocabulary"
     approximate = ", approximate" if at(result, "protocol", "approximate") else ""
     seconds, rate = at(result, "seconds"), at(result, "tokens_per_second")
     took = f" {seconds:.1f} s, {rate:,.0f} tokens/s." if seconds is not None and rate is not None else ""
-    return [f"{name}: every token a target exactly once, {start}; float32, {vocabulary}{approximate}.{took}"]
+    how = "; ".join(filter(None, (start, documents, f"{precision}, {vocabulary}{approximate}")))
+    return [f"{name}: every token a target exactly once, {how}.{took}"]
 
 
 def warnings(result: Mapping[str, Any]) -> Section | None:
@@ -147,7 +173,8 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
         per_word, per_byte = figure(at(row, "perplexity_word")), figure(at(row, "bits_per_byte"), 4)
         cells.append((name, per_word, figure(value), interval(at(row, "confidence95")), per_byte, change))
     text = (
-        "All rows give probabilities to the same tokens. The interval and the change are those of the perplexity per token."
+        "All rows give probabilities to the same tokens. The change is against this model; like the interval, it is that of "
+        "the perplexity per token."
     )
     if baselines:
         text += " uniform: all tokens equally likely; unigram: as frequent as in training; n-gram: Kneser-Ney smoothing."
@@ -191,11 +218,16 @@ def seeds(result: Mapping[str, Any]) -> Section | None:
     def cells(label: str, path: str, values: Any) -> tuple[str, ...]:
         return label, *(figure(at(values, name), 4 if name == "bits_per_byte" else 2) for name in names), path
 
-    rows = [cells(whole(run.get("seed")), one_line(run.get("path") or ""), run) for run in runs]
+    rows = [cells(_seed(run), one_line(run.get("path") or ""), run) for run in runs]
     rows.append(cells("mean", "", at(result, "seeds", "mean")))
     rows.append(cells("standard deviation", "", at(result, "seeds", "sd")))
     text = (
         "Trainings that differ in nothing but their seed. The standard deviation is what chance in training is worth; the "
         "interval above is what chance in the choice of the text is worth."
     )
-    return section("Seeds", text, table(("seed", *names.values(), "run"), "l" + "r" * len(names) + "l", rows))
+    note = "The headline, the rows beside it and the self-checks are those of the first run."
+    return section("Seeds", text, table(("seed", *names.values(), "run"), "l" + "r" * len(names) + "l", rows), note)
+
+
+def _seed(run: Mapping[str, Any]) -> str:
+    return "" if run.get("seed") is None else str(run["seed"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -121,6 +121,8 @@ def _training(result: Cell) -> str:
         [(row["seconds"], row["loss"]) for row in _rows(result, ("training", name), "seconds", "loss")]
         for name in ("curve", "steps")
     )
+    if at(result, "training", "sampled"):
+        steps = []  # no surprisals, as those of the validations are
     if len(curve) + len(steps) < 2:
         return ""
     end = max(seconds for seconds, _ in (*curve, *steps))
@@ -192,10 +194,7 @@ def _frequency(result: Cell) -> str:
         return ""
     # from 1, which is what a token costs that was certain: so the height of a bar is in bits
     y = logarithmic("perplexity", [1.0, *(cell["perplexity"] for cell in cells)])
-    ticks = tuple(
-        (number + (0.0 if cell["low"] else 0.5), _short(cell["low"]) if cell["low"] else "unseen")
-        for number, cell in enumerate(cells)
-    )
+    ticks = tuple((number + 0.5, _bucket(cell["low"], cell.get("high"))) for number, cell in enumerate(cells))
     drawing = Drawing(Axis("times in the training text", 0, len(cells), ticks), y)
     for number, cell in enumerate(cells):
         share = f", {cell['share']:.1%} of all tokens" if _drawable(cell.get("share")) else ""
@@ -207,6 +206,16 @@ def _frequency(result: Cell) -> str:
     return drawing.svg(
         f"Perplexity by frequency in the training text: {rare} for the rarest, {common} for the most frequent"
     )
+
+
+def _bucket(low: int, high: int | None) -> str:
+    """`unseen`, `10-99`, `1k-9k` for 1,000 to 9,999, `100k+`: narrower than a bar."""
+
+    def brief(count: int) -> str:
+        letter, unit = next(((letter, int(unit)) for letter, unit in reversed(_LETTERS) if count >= unit), ("", 1))
+        return f"{count // unit}{letter}"
+
+    return "unseen" if not low else f"{brief(low)}+" if high is None else f"{brief(low)}-{brief(high)}"
 
 
 def _reliability(result: Cell) -> str:
@@ -254,6 +263,8 @@ PLOTS: Mapping[str, Callable[[Cell], str]] = {
 _LETTERS = (("k", 1e3), ("M", 1e6), ("G", 1e9))
 _EVERY = (1, 2, 3, 5, 10)
 """Powers of ten from one tick to the next."""
+_FLAT = 1.1
+"""Values that differ by less than this factor need no ticks of their own."""
 _UNITS = (("hours", 3600), ("minutes", 60), ("seconds", 1))
 
 
@@ -271,7 +282,10 @@ def linear(label: str, values: Sequence[float]) -> Axis:
 
 
 def logarithmic(label: str, values: Sequence[float]) -> Axis:
-    """The range of `values`, rounded to ticks at 1, 2 and 5 times the powers of ten, or fewer of them."""
+    """The range of `values`, rounded to ticks at 1, 2 and 5 times the powers of ten, or fewer of them.
+
+    Where only two of these are left, the ticks are those of a linear axis, but not so that next to nothing fills the plot.
+    """
     low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)) - _EVERY[-1], math.ceil(math.log10(high)) + _EVERY[-1] + 1)
     ticks: list[float] = []
@@ -282,6 +296,8 @@ def logarithmic(label: str, values: Sequence[float]) -> Axis:
         ticks = [tick for tick in grid if first <= tick <= last]
         if len(ticks) <= MOST_TICKS:
             break
+    if len(ticks) < 3 and high > _FLAT * low:
+        return replace(linear(label, values), logarithmic=True)
     return Axis(label, ticks[0], ticks[-1], tuple((tick, _short(tick)) for tick in ticks), logarithmic=True)
 
 

@@ -51,7 +51,7 @@ def _summary(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     if (warned := overview.warnings(result)) is not None:
         yield from (Text(f"note: {warning}", style="yellow") for warning in warned.text.splitlines())
     yield from _checks(result)
-    for section in (overview.comparison(result), details.keyboard(result)):
+    for section in (overview.comparison(result), overview.seeds(result), details.keyboard(result)):
         if section is not None:
             yield Text()
             yield from _tables(section)
@@ -145,10 +145,11 @@ class Fitted:
     def _listed(self) -> Text:
         listed = Text()
         for row in self._table.rows:
-            for number, (name, cell) in enumerate(zip(self._table.columns, row, strict=True)):
-                if cell:
-                    begin = "\n" if number == 0 else f"\n    {name} " if name else " "
-                    listed.append(begin).append_text(self._cell(number, cell))
+            filled = [number for number, cell in enumerate(row) if cell]
+            for number in filled:
+                name = f"{self._table.columns[number]} ".lstrip() if number else ""
+                begin = f"\n{name}" if number == filled[0] else f"\n    {name}" if name else " "
+                listed.append(begin).append_text(self._cell(number, row[number]))
         return listed[1:]
 
     def _style(self, number: int) -> str:
