@@ -333,7 +333,7 @@ def test_the_command_reports_them(
     assert run([*command, "--keyboard", "--keyboard-words", "150", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["keyboard"]["words"] == 3 * 43
     assert run([*command, "--keyboard", "--keyboard-words", "150"]) == 0
-    assert "129 of 1,290 words, and 3 marks" in capsys.readouterr().out
+    assert "129 of 1,290 words typed, with 5 words shown" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [["--keyboard-words", "5"], ["--keyboard", "--keyboard-words", "-1"]])
@@ -356,15 +356,15 @@ def test_the_report(unigram: LoadedModel) -> None:
         == """\
 next word right      25.0%  top 3, 5, 10: 75.0%, 75.0%, 75.0%; MRR@10 0.458; of 4 words
   in vocabulary      33.3%  top 3, 5, 10: 100.0%, 100.0%, 100.0%; MRR@10 0.611; of 3 words
-  under 25% typed     0.0%  top 3 0.0%  at 1 places
+  under 25% typed     0.0%  top 3 0.0%  at 1 place
   25% to 50% typed   50.0%  top 3 75.0%  at 4 places
   50% to 75% typed   50.0%  top 3 75.0%  at 4 places
-  75% to 100% typed   0.0%  top 3 0.0%  at 1 places
+  75% to 100% typed   0.0%  top 3 0.0%  at 1 place
 keystrokes saved     30.8%  18 keys for 26 characters; vocabulary limit 30.8%  limit 50.0%
 ghost right          16.7%  where it is above 30%: at 100.0% of 6 places
   while typing       66.7%  where it is above 30%: at 60.0% of 10 places
 calibration error    10.6%  of the percentages of 34 words shown
-ms per list           2.25  p90 3.00  p99 10.12
-4 of 4 words, and 2 marks and unknown words between them, typed with 5 words shown; choosing one is
-one key and brings its space."""
+ms per list, median   2.25  p90 3.00  p99 10.12
+4 of 4 words typed, with 5 words shown; choosing one is one key and brings its space. Marks and
+unknown words between them: 2."""
     )

@@ -160,8 +160,8 @@ def keyboard(result: Mapping[str, Any]) -> Section | None:
     if None not in counts:
         words, in_text, others, shown = counts
         note = (
-            f"{words:,} of {in_text:,} words, and {others:,} marks and unknown words between them, typed with {shown} words "
-            "shown; choosing one is one key and brings its space."
+            f"{words:,} of {counted(in_text, 'words')} typed, with {counted(shown, 'words')} shown; choosing one is one key and "
+            f"brings its space. Marks and unknown words between them: {others:,}."
         )
     return section("Under a keyboard", text, table(("", "", ""), "lrl", _with_parents(rows)), note)
 
@@ -188,14 +188,14 @@ def _offers(found: Any) -> list[tuple[str, str, str]]:
         accuracy = at(found, name)
         if name == "accuracy" or accuracy != at(found, "accuracy"):
             words = at(accuracy, "words")
-            of = [f"of {words:,} words"] if words is not None else []
+            of = [f"of {counted(words, 'words')}"] if words is not None else []
             more = "; ".join(tops(accuracy, at(accuracy, "mrr10")) + of)
             rows.append((label, percent(at(accuracy, "top1")), more))
     for part in at(found, "completion") or []:
         low, high, places = part.get("from"), part.get("to"), part.get("places")
         if low is not None and high is not None:
             typed = f"  {low:.0%} to {high:.0%} typed" if low else f"  under {high:.0%} typed"
-            at_places = f"{whole(places)} places" if places is not None else ""
+            at_places = counted(places, "places") if places is not None else ""
             rows.append((typed, percent(part.get("top1")), _named(top_3=percent(part.get("top3")), at=at_places)))
     return rows
 
@@ -205,8 +205,8 @@ def _keystrokes(found: Any) -> list[tuple[str, str, str]]:
         at(found, "keystrokes", name) for name in ("keys", "chars", "saving", "vocabulary_limit", "limit")
     )
     saving, vocabulary_limit, limit = (percent(None if share is None else share / 100) for share in shares)
-    counted = f"{keys:,} keys for {chars:,} characters; " if keys is not None and chars is not None else ""
-    return [("keystrokes saved", saving, counted + _named(vocabulary_limit=vocabulary_limit, limit=limit))]
+    spent = f"{keys:,} keys for {chars:,} characters; " if keys is not None and chars is not None else ""
+    return [("keystrokes saved", saving, spent + _named(vocabulary_limit=vocabulary_limit, limit=limit))]
 
 
 def _ghosts(found: Any) -> list[tuple[str, str, str]]:
