@@ -160,8 +160,8 @@ def keyboard(result: Mapping[str, Any]) -> Section | None:
     if None not in counts:
         words, in_text, others, shown = counts
         note = (
-            f"{words:,} of {counted(in_text, 'words')} typed, with {counted(shown, 'words')} shown; choosing one is one key and "
-            f"brings its space. Marks and unknown words between them: {others:,}."
+            f"{words:,} of {counted(in_text, 'words')} typed, with {counted(shown, 'words')} shown; choosing one is one key "
+            f"and brings its space. Marks and unknown words between them: {others:,}."
         )
     return section("Under a keyboard", text, table(("", "", ""), "lrl", _with_parents(rows)), note)
 
