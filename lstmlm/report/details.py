@@ -42,8 +42,8 @@ def _broken_down(result: Mapping[str, Any], label: str, rows: Sequence[tuple[str
         spent, count = at(row, "nll_nats"), at(row, "tokens")
         of_total = percent(spent / total) if spent is not None and total else ""
         share = percent(at(row, "share"))
-        cells.append((name, whole(count), share, nats(spent, digits), of_total, figure(at(row, "perplexity"))))
-    columns = (label, "tokens", "share", "nats", "of all nats", "perplexity")
+        cells.append((name, figure(at(row, "perplexity")), whole(count), share, nats(spent, digits), of_total))
+    columns = (label, "perplexity", "tokens", "share", "nats", "of all nats")
     return table(columns, "lrrrrr", cells)
 
 
@@ -261,7 +261,7 @@ def calibration(result: Mapping[str, Any]) -> Section | None:
     rows = []
     for part in at(found, "bins") or []:
         low, high, mean, right = (part.get(name) for name in ("low", "high", "confidence", "accuracy"))
-        gap = f"{100 * (right - mean):+.1f}" if right is not None and mean is not None else ""
+        gap = f"{round(100 * (right - mean), 1) + 0.0:+.1f}" if right is not None and mean is not None else ""
         limits = f"{low:.0%} to {high:.0%}" if low is not None and high is not None else ""
         if part.get("tokens"):
             rows.append((limits, whole(part.get("tokens")), percent(mean), percent(right), gap))

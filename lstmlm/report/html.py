@@ -194,7 +194,8 @@ a:hover, a:focus { text-decoration: underline }
 section { margin-top: 4rem }
 figure { margin: 1.5rem 0; max-width: 27rem }
 @media (min-width: 64rem) {
-  .beside { display: grid; grid-template-columns: 25rem minmax(0, 1fr); gap: 2.5rem; align-items: start }
+  .beside { display: grid; grid-template-columns: 25rem minmax(0, 1fr); gap: 2rem; align-items: start }
+  .beside :is(th, td) { padding-right: .9rem }
 }
 .scroll { overflow-x: auto; margin: 1.5rem 0 }
 table { border-collapse: collapse; min-width: 50%; font-size: .9rem; font-variant-numeric: tabular-nums; line-height: 1.4 }
@@ -214,7 +215,8 @@ pre { margin: 1.5rem 0; padding: 1.25rem 1.5rem; border: 1px solid var(--rule); 
 @media (max-width: 30rem) {
   body { padding: 2rem 1.25rem 4rem }
   section { margin-top: 3rem }
-  th { white-space: pre-wrap }
+  th { min-width: 7rem; white-space: pre-wrap }
+  th.r { min-width: 0 }
   td.l:not(:last-child) { white-space: normal }
   td.l:last-child { min-width: 8rem }
   .plot { font-size: 13px }
