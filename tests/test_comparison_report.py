@@ -27,9 +27,9 @@ def models(comparison: dict[str, Any]) -> Table:
 def test_the_text_is_named_with_its_split() -> None:
     comparison = full_comparison((SAME, SAME))
     said = parts(comparison)["Comparison"].text
-    assert said.startswith(f"valid split of wikitext-2, {HOSTILE[0]}: 1 document, 100 lines, 60 words, 360 bytes;")
+    assert said.startswith(f"the valid split of wikitext-2, {HOSTILE[0]}: 1 document, 100 lines, 60 words, 360 bytes;")
     assert said.endswith("; mode stream; a document is a file.")
-    assert "<h1>Models compared on valid split of wikitext-2, &lt;" in comparison_page(comparison)
+    assert "<h1>Models compared on the valid split of wikitext-2, &lt;" in comparison_page(comparison)
     comparison["text"]["split"] = None
     assert "<h1>Models compared on wikitext-2, &lt;" in comparison_page(comparison)
 
@@ -73,6 +73,16 @@ def test_unknown_tokens_are_counted_where_there_are_some(unknown: int) -> None:
     assert ("unknown" in table.columns) == bool(unknown)
     if unknown:
         assert [row[table.columns.index("unknown")] for row in table.rows] == ["0", "1,234"]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"), [(0.0123, "+1.23% per token"), (5.0, "+500% per token"), (2e8, "2e+08 times per token")]
+)
+def test_a_far_worse_model_is_so_many_times_as_bad(change: float, shown: str) -> None:
+    comparison = full_comparison((SAME, SAME))
+    comparison["comparisons"][0]["perplexity"] |= {"per": "token", "change": change}
+    differences = parts(comparison)["Comparison"].tables[1]
+    assert differences.rows[0][differences.columns.index("perplexity")] == shown
 
 
 def test_clusters_of_the_largest_differences() -> None:

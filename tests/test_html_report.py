@@ -147,7 +147,7 @@ def test_the_headline_is_the_figure_to_quote() -> None:
     ) in page(result)
     result["tokens_unknown"] = 0
     assert '<dt>perplexity per word</dt><dd class="large">93.34</dd></div>' in page(result)
-    assert " on test split of wikitext-2/test.txt, corpora/" in page(result)
+    assert " on the test split of wikitext-2/test.txt, corpora/" in page(result)
 
 
 def test_bits_per_byte_are_large_only_where_no_text_is_lost() -> None:

@@ -202,7 +202,7 @@ def test_the_text_and_the_protocol_are_named() -> None:
     way = "every token a target exactly once, from a zero state, the state carried through each file"
     assert said() == f"a, b: {way}; float32, the full vocabulary."
     assert said(split=None, protocol={"precision": "fp32"}) == said()
-    assert said(split="valid").startswith(f"valid split of a, b: {way};")
+    assert said(split="valid").startswith(f"the valid split of a, b: {way};")
     assert said(protocol={"precision": "fp64"}) == f"a, b: {way}; float64, the full vocabulary."
     assert said(protocol={"documents": "file"}) == f"a, b: {way}; a document is a file; float32, the full vocabulary."
     assert "documents end at blank lines" in said(protocol={"documents": "blank-line"})

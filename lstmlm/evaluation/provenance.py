@@ -72,7 +72,7 @@ def cite(result: Mapping[str, Any]) -> str:
     parts = [
         f"lstmlm {about.get('versions', {}).get('lstmlm', __version__)}",
         f"model {model['path']} (SHA-256 {model['sha256'][:_HASH]})",
-        f"text {f'{split} split of ' if split else ''}{', '.join(text['paths'])} (SHA-256 {text['sha256'][:_HASH]})",
+        f"{f'{split} split of' if split else 'text'} {', '.join(text['paths'])} (SHA-256 {text['sha256'][:_HASH]})",
         f"{figure} over {result['tokens']:,} tokens{unknown}, {text['words']:,} words, {text['bytes']:,} bytes",
         f"mode {result['protocol']['mode']}, {start}, every token a target once",
     ]

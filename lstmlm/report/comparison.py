@@ -13,6 +13,8 @@ from lstmlm.report.layout import Section, Table, at, section, table
 from lstmlm.report.overview import documents_end, text_name
 
 _VERDICTS = {"not distinguished": "unclear"}
+_MOST_PERCENT = 100.0
+"""A share, from which on it is said how many times as high a perplexity is."""
 _FARTHEST = 5
 """Clusters that are shown each way."""
 
@@ -96,7 +98,10 @@ def _signed(value: float) -> str:
 
 def _change(perplexity: Mapping[str, Any]) -> str:
     share = perplexity["change"]
-    return "" if share is None else f"{share:+,.{2 if abs(share) < 1 else 0}%} per {perplexity['per']}"
+    if share is None:
+        return ""
+    shown = f"{share:+,.{2 if abs(share) < 1 else 0}%}" if share < _MOST_PERCENT else f"{figure(1 + share)} times"
+    return f"{shown} per {perplexity['per']}"
 
 
 def _p(value: float) -> str:

@@ -98,9 +98,9 @@ def _interval(result: Mapping[str, Any]) -> list[str]:
 
 
 def text_name(result: Mapping[str, Any]) -> str:
-    """`test split of everyday`, or the paths of a text without splits; empty where they are missing."""
+    """`the test split of everyday`, or the paths of a text without splits; empty where they are missing."""
     name, split = one_line(", ".join(at(result, "text", "paths") or [])), at(result, "text", "split")
-    return f"{one_line(split)} split of {name}" if name and split else name
+    return f"the {one_line(split)} split of {name}" if name and split else name
 
 
 def documents_end(result: Mapping[str, Any]) -> str:
