@@ -80,7 +80,8 @@ def _sentence(record: Record, name: str) -> str:
 
 
 def _groups(record: Record) -> dict[str, str]:
-    return {name: record.label(name) for name in GROUPS if record.fields.get(name) not in (None, "")}
+    named = [name for name in GROUPS if record.fields.get(name) is not None and str(record.fields[name]).strip()]
+    return {name: record.label(name) for name in named}
 
 
 def judge(model: Model, pairs: Iterable[Pair]) -> Iterator[Judgement]:

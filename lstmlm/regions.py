@@ -1,8 +1,9 @@
 """Item tables: the surprisal of each region of sentences in several conditions, as reading experiments are analysed.
 
 A table has a row for each region of an item in a condition (columns `item`, `condition`, `region`, `text`), or a row for
-each item in a condition, with its regions in columns of their own (`item`, `condition`, and every other column a region).
-The sentence is its regions, in the table's order, with spaces between them; an empty region is left out.
+each item in a condition, with its regions in columns of their own (`item`, `condition`; every other column is a region, and
+none is called `region` or `text`). The sentence is its regions, in the table's order, with spaces between them; an empty
+region is left out.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def read_items(path: Path) -> list[Item]:
             rows = {record.label("region"): record.fields["text"]}
         elif "region" in others or ("text" in others and len(others) > 1):
             missing = "text" if "region" in others else "region"
-            raise DataError(f"{record.where} has no {missing}; it has {', '.join(record.fields)}")
+            raise DataError(
+                f"{record.where} has no {missing}, as a table with a row for each region; it has {', '.join(record.fields)}"
+            )
         else:
             rows = {name: text for name, text in record.fields.items() if name in others}
         for name, text in rows.items():

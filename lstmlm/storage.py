@@ -87,9 +87,10 @@ def check_output(path: Path, read: Iterable[Path] = ()) -> None:
     """Refuse, before any work is done, a file that could not be written afterwards, or that is `read` in between.
 
     Raises:
-        UsageError: its folder does not exist, or it is a folder, or one of those to be read.
+        UsageError: its folder does not exist, or it is a folder, or to be read, by itself or with the folder it is in.
     """
-    if any(path.is_file() and other.is_file() and path.samefile(other) for other in read):
+    here = path.resolve()
+    if any(path.exists() and other.resolve() in (here, *here.parents) for other in read):
         raise UsageError(f"{path} is read, and would be written over; expected another file name")
     if not path.parent.is_dir() or path.is_dir():
         what = "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not a folder"

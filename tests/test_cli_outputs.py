@@ -67,11 +67,31 @@ def test_a_dash_prints_a_report_and_nothing_else(
     assert "only one output can be printed" in capsys.readouterr().err
 
 
-def test_what_is_read_is_not_written_over(scoring: list[str], source: Path, capsys: Out) -> None:
-    before = source.read_bytes()
-    assert run_command([*scoring, str(source)]) == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["eval", "MODEL", "text.txt", "--json", "./text.txt"],
+        ["eval", "MODEL", "folder", "--markdown", "folder/text.txt"],
+        ["eval", "MODEL", "text.txt", "--baseline", "before.json", "--json", "before.json"],
+        ["compare", "MODEL", "MODEL", "text.txt", "--html", "text.txt"],
+        ["regions", "MODEL", "text.txt", "--json", "text.txt"],
+        ["pairs", "MODEL", "text.txt", "--details", "text.txt"],
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    arguments: list[str], bpe_model: LoadedModel, tmp_path: Path, capsys: Out, clean_shell: None
+) -> None:
+    Path("folder").mkdir()
+    for name in ("text.txt", "folder/text.txt", "before.json"):
+        Path(name).write_text("{}\n")
+    assert run_command([str(bpe_model.path) if part == "MODEL" else part for part in arguments]) == 2
     assert "is read, and would be written over" in capsys.readouterr().err
-    assert source.read_bytes() == before
+    assert {path.read_text() for path in tmp_path.rglob("*.*")} == {"{}\n"}
+
+
+def test_outputs_have_different_names(scoring: list[str], capsys: Out, clean_shell: None) -> None:
+    assert run_command([*scoring, "report", "--html", "report"]) == 2
+    assert "two outputs have the same name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["eval", "compare"])

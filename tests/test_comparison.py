@@ -144,8 +144,12 @@ def test_holm_on_the_textbook_case() -> None:
 # -- Whole comparisons ----------------------------------------------------------------------------------------------------
 
 
-def test_a_model_equals_itself(good: LoadedModel, text: Path, compare_json: Compare) -> None:
+def test_a_model_equals_itself(
+    good: LoadedModel, text: Path, compare_json: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lstmlm", "compare", "a b", "c"])
     found = compare_json(good.path, good.path, text, "--documents", "blank-line")
+    assert found["provenance"]["command"] == "lstmlm compare 'a b' c"
     (comparison,) = found["comparisons"]
     assert (comparison["delta"], comparison["confidence95"], comparison["p"]) == (0.0, [0.0, 0.0], 1.0)
     assert (comparison["wins"], comparison["ties"], comparison["win_rate"]) == (0, 40, 0.5)

@@ -104,8 +104,9 @@ def test_clusters_of_the_largest_differences() -> None:
     assert parts(comparison)["Largest differences"].tables[0].rows[0] == ("B - A", "5", "300", "-2.00")
 
 
-def test_a_single_difference_is_not_listed() -> None:
-    assert "Largest differences" not in parts(full_comparison((SAME, [10.0, 20.0, 31.0])))
+def test_the_only_one_that_differs_is_listed_and_the_only_one_there_is_not() -> None:
+    (table,) = parts(full_comparison((SAME, [10.0, 20.0, 31.0])))["Largest differences"].tables
+    assert [row[:2] for row in table.rows] == [("B - A", "3")]
     assert "Largest differences" not in parts(full_comparison(([10.0], [11.0])))
 
 

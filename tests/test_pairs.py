@@ -261,5 +261,5 @@ def test_equal_sentences_are_ties_however_float32_rounds(word_model: LoadedModel
 
 
 def test_a_group_without_a_name_is_none(tmp_path: Path) -> None:
-    (tmp_path / "pairs.tsv").write_text("good\tbad\tcategory\na\tb\tx\nc\td\t\n")
-    assert [pair.groups for pair in read_pairs(tmp_path / "pairs.tsv")] == [{"category": "x"}, {}]
+    (tmp_path / "pairs.tsv").write_text("good\tbad\tcategory\na\tb\tx\nc\td\t\ne\tf\t \n")
+    assert [pair.groups for pair in read_pairs(tmp_path / "pairs.tsv")] == [{"category": "x"}, {}, {}]

@@ -73,6 +73,12 @@ def test_a_line_to_cite_has_model_text_figure_protocol_and_version(word_model: L
         assert part in line
 
 
+def test_a_split_is_cited_as_one(word_model: LoadedModel, text: Path) -> None:
+    result = evaluated(word_model, text)
+    assert f"; text {text} (SHA-256 " in cite(result)
+    assert f"; valid split of {text} (SHA-256 " in cite(result | {"text": result["text"] | {"split": "valid"}})
+
+
 def test_other_tokenizers_are_cited_by_what_does_not_depend_on_them(bpe_model: LoadedModel, text: Path) -> None:
     result = evaluated(bpe_model, text)
     assert f"; {result['bits_per_byte']:.4g} bits per byte (95% " in cite(result)

@@ -120,6 +120,14 @@ def test_what_is_printed_can_be_read_again(
     (tmp_path / "found.tsv").write_text(capsys.readouterr().out)
     rows = [record.fields for record in read_records(tmp_path / "found.tsv")]
     assert [(row["region"], row["text"].replace("\\\\", "\\")) for row in rows] == [("one", text), ("two", "away")]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"good": text, "bad": "away"}) + "\n")
+    (tmp_path / "line.txt").write_text(text)
+    commands = {"good": ["pairs", "pairs.jsonl", "--details", "-"], "token": ["score", "line.txt", "--format", "psycholing"]}
+    for column, (command, file, *options) in commands.items():
+        assert run([command, str(word_model.path), str(tmp_path / file), *options]) == 0
+        (tmp_path / "found.tsv").write_text(capsys.readouterr().out)
+        read = [str(record.fields[column]).replace("\\\\", "\\") for record in read_records(tmp_path / "found.tsv")]
+        assert " ".join(read) == text
 
 
 def test_a_session(
@@ -150,8 +158,14 @@ def test_a_session(
     ("text", "message"),
     [
         ("item\tregion\ttext\n1\ta\tb\n", "FILE, line 2 has no condition; it has item, region, text"),
-        ("item\tcondition\tregion\tword\n1\ta\tb\tc\n", "FILE, line 2 has no text; it has item, condition, region, word"),
-        ("item,condition,name,text\n1,a,b,c\n", "FILE, line 2 has no region; it has item, condition, name, text"),
+        (
+            "item\tcondition\tregion\tword\n1\ta\tb\tc\n",
+            "FILE, line 2 has no text, as a table with a row for each region; it has",
+        ),
+        (
+            "item,condition,name,text\n1,a,b,c\n",
+            "FILE, line 2 has no region, as a table with a row for each region; it has",
+        ),
         ("item,condition,a\n", "FILE has no rows below its header"),
         ("item,condition,a\n1,x,b\n2,x,\n", "FILE: item 2 in condition x has no region with a text"),
         ("item,condition\n1,x\n", "FILE: item 1 in condition x has no region with a text"),

@@ -172,17 +172,16 @@ def test_every_single_key_may_be_missing_or_null(null: bool) -> None:
         assert "None" not in str([(s.text, s.note, [table.rows for table in s.tables]) for s in sections(result)])
 
 
-def test_perplexities_per_token_of_different_tokens_never_stand_side_by_side() -> None:
-    def columns(result: dict[str, Any]) -> tuple[str, ...]:
-        (seeds,) = [section for section in sections(result) if section.title == "Seeds"]
-        return seeds.tables[0].columns
-
-    assert "per token" in columns(RESULT)
-    other = copy.deepcopy(RESULT)
-    other["seeds"]["runs"][1]["perplexity_token"] = 35.0
-    assert columns(other) == ("seed", "per word", "bits/byte", "run")
-    del other["seeds"]["runs"][1]["perplexity_token"]
-    assert "per token" not in columns(other)
+def test_sums_of_a_row_give_the_perplexity_beside_them() -> None:
+    """Of all rows but those that would need more digits than a table bears."""
+    rows = [{"name": f"{count}", "tokens": count, "nll_nats": count * 4.7123456} for count in (7, 60, 12_345, 190_312)]
+    for row in rows:
+        row["perplexity"] = math.exp(4.7123456)  # type: ignore[assignment]
+    result = {"nll_nats": 1e6, "tokens": 202_724, "breakdowns": {"class": rows}}
+    (found,) = [section for section in sections(result) if section.title == "By class of token"]
+    for _, perplexity, count, spent, _ in found.tables[0].rows:
+        numbers = [float(cell.replace(",", "")) for cell in (spent, count, perplexity)]
+        assert math.exp(numbers[0] / numbers[1]) == pytest.approx(numbers[2], abs=0.01)
 
 
 def test_the_change_is_that_against_the_model_itself() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import building
 import numpy as np
@@ -15,7 +17,7 @@ from lstmlm.config import CorpusConfig
 from lstmlm.corpus import open_texts
 from lstmlm.errors import UsageError
 from lstmlm.evaluation import evaluate
-from lstmlm.evaluation.seeds import FIGURES
+from lstmlm.evaluation.seeds import FIGURES, differ_in_more
 
 
 def test_every_run_has_its_own_figures(pair: list[LoadedModel], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +43,18 @@ def test_what_differs_in_more_than_its_seed_is_said_to(pair: list[LoadedModel], 
     corpus = open_texts([source], CorpusConfig(), None)
     found = evaluate(pair[0], corpus, others=[load_model(tmp_path / "longer")])
     assert found["warnings"][-1] == "the runs differ in more than their seed"
+
+
+@pytest.mark.parametrize("changes", [{"text_sha256": {"train": "0"}}, {"options": {"start_sha256": "0"}}, {"parameters": 1}])
+def test_other_text_another_start_and_another_size_are_more_than_a_seed(
+    changes: dict[str, Any], pair: list[LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not differ_in_more(pair)
+    about = {**pair[1].training, "text_sha256": pair[1].training["text_sha256"] | changes.get("text_sha256", {})}
+    about["options"] = about["options"] | changes.get("options", {})
+    if "parameters" in changes:
+        monkeypatch.setattr(type(pair[1].model), "num_parameters", property(lambda model: id(model)))
+    assert differ_in_more([pair[0], replace(pair[1], training=about)])
 
 
 def test_what_cannot_be_runs_of_one_configuration_is_refused(

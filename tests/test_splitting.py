@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmlm.config import SPLITS, CorpusConfig
-from lstmlm.corpus import Piece, open_corpus, survey
+from lstmlm.corpus import Piece, open_corpus, open_texts, survey
 from lstmlm.corpus.reading import into_documents, split_lines
 from lstmlm.corpus.splitting import assign_documents, plan_split
 from lstmlm.errors import DataError
@@ -178,3 +178,29 @@ def test_reading_a_split_does_not_read_beyond_it(tmp_path: Path) -> None:
 def test_nothing_at_all_is_refused() -> None:
     with pytest.raises(DataError, match="it is empty"):
         plan_split(reader(), (90, 5, 5), "it")
+
+
+def test_a_text_knows_which_split_and_which_documents_it_is_of(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("data/train.txt", "data/valid.txt", "data/test.txt", "whole.txt"):
+        (tmp_path / name).write_text("the cat\n")
+    (tmp_path / "rows.jsonl").write_text('{"text": "the cat"}\n' * 40)
+    folder, whole, rows = (str(tmp_path / name) for name in ("data", "whole.txt", "rows.jsonl"))
+    rule = CorpusConfig(documents="blank-line")
+
+    def known(*sources: str, split: str | None = None) -> tuple[str | None, str | None]:
+        corpus = open_texts(sources, rule, split)
+        return corpus.split_of_sources("test"), corpus.document_rule("test")
+
+    assert known(folder) == ("test", "blank-line")
+    assert known(folder, split="valid") == ("valid", "blank-line")
+    assert known(whole) == (None, "blank-line")
+    assert known(folder, whole) == (None, "blank-line")
+    assert known(rows) == (None, "row")
+    assert known(rows, whole) == (None, None)
+    cut = open_corpus([rows], rule)
+    assert {(cut.split_of_sources(split), cut.document_rule(split)) for split in cut.splits} == {
+        ("train", "row"),
+        ("valid", "row"),
+        ("test", "row"),
+    }

@@ -101,11 +101,14 @@ def check_outputs(*paths: str | None, read: Sequence[str] = ()) -> None:
     """
     from lstmlm.storage import check_output
 
-    if sum(path == "-" for path in paths) > 1:
+    given = [path for path in paths if path is not None]
+    if given.count("-") > 1:
         raise click.UsageError("only one output can be printed; expected a FILE for the others")
+    if len(set(given)) < len(given):
+        raise click.UsageError("two outputs have the same name; expected a FILE for each")
     for path in paths:
         if path not in (None, "-"):
-            check_output(Path(path), read=map(Path, read))
+            check_output(Path(path), read=[Path(name) for name in read])
 
 
 def write_outputs(*outputs: tuple[str | None, Callable[[], str]]) -> bool:

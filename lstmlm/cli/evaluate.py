@@ -95,7 +95,7 @@ def eval_command(
     runs = run_paths(model)
     if len(runs) > 1 and (fail_above is not None or baseline is not None):
         raise click.UsageError("--fail-above and --baseline judge one model; expected one run")
-    check_outputs(json_path, markdown_path, html_path, read=texts)
+    check_outputs(json_path, markdown_path, html_path, read=[*texts, *filter(None, [baseline_path])])
     set_threads(threads)
     keep_freed_memory()
     loaded, *others = [load_any(path) for path in runs]

@@ -30,7 +30,7 @@ def regions_command(model: str, source: str, boundary: str, json_path: str | Non
         1     expected   subject The cook
         1     expected   verb    stirred
 
-    or a row for each item and condition, in which every other column is a region:
+    or a row for each item and condition, in which every other column is a region (none is called region or text):
 
     \b
         item  condition  subject   verb

@@ -2,11 +2,12 @@
 
     schema       "lstmlm.compare/1"
     text         as in `lstmlm eval --json`; the same for all models, or nothing is compared
-    protocol     {"mode", "documents", "precision": "fp32", "approximate": false}
+    protocol     {"mode", "documents", "approximate": false}
     clusters     {"kind": "documents" | "blocks of lines", "count", "bytes": [C], "words": [C]}
     models       one for each, the reference first: {"name", "tokenizer", "vocabulary_size", "tokenizer_fingerprint",
-                 "lossless" (on this text), "parameters", "tokens", "tokens_unknown", "nll_nats" (mean over runs),
-                 "cluster_tokens": [C], "cluster_nats": [C] (mean over runs), "runs", "mean", "sd" (of `seeds.over_runs`)}
+                 "lossless" (on this text), "parameters", "precision" (as in `lstmlm eval --json`), "tokens",
+                 "tokens_unknown", "nll_nats" (mean over runs), "cluster_tokens": [C], "cluster_nats": [C] (likewise),
+                 "runs", "mean", "sd" (of `seeds.over_runs`)}
     comparisons  one for each model but the first: {"model", "reference" (places in `models`),
                  "unit": "nats per token" (one tokenizer) | "bits per byte", "denominator",
                  "delta" (above 0: the model is worse than the reference), "confidence95",
@@ -17,7 +18,7 @@
     method       {"interval": "paired bootstrap", "draws", "seed", "test": "sign flips", "level"}
     training     of `learning.training_comparison`; null unless all models are of training runs
     warnings     sentences
-    provenance   {"command", "date", "versions", "machine", "text_sha256"}; hashes of the weights are in `runs`
+    provenance   {"command", "date", "versions", "machine"}; hashes of the weights are in `runs`
 
 A delta is the difference of two sums of nats over the same denominator. Interval and p are over clusters of the text: a
 bootstrap (see `evaluation.intervals`) of the difference, and a test by sign flips (see `paired`). They say what another text
@@ -43,6 +44,7 @@ from lstmlm.config import MODES
 from lstmlm.corpus import Corpus
 from lstmlm.errors import DataError, UsageError
 from lstmlm.evaluation import trained_sha256
+from lstmlm.evaluation.figures import precision
 from lstmlm.evaluation.intervals import DRAWS, FEWEST, SEED, bootstrap_ratios, cluster_ends, sums
 from lstmlm.evaluation.provenance import circumstances
 from lstmlm.evaluation.scored import Scored, finite_perplexity, score
@@ -99,8 +101,10 @@ def compare(
             scored.append(score(loaded, read, mode, guesses=False, progress=report))
             done += len(read.ids_N)
         contenders.append(Contender(name, scored))
-    found = _compared(contenders, corpus, split) | {"training": training_comparison(chosen)}
-    return found | {"provenance": circumstances(command) | {"text_sha256": found["text"]["sha256"]}}
+    return _compared(contenders, corpus, split) | {
+        "training": training_comparison(chosen),
+        "provenance": circumstances(command),
+    }
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,7 @@ def _compared(contenders: Sequence[Contender], corpus: Corpus, split: str) -> di
         | {name: getattr(text, name) for name in _COUNTS},
         "protocol": {
             "mode": first.runs[0].mode,
-            "documents": corpus.config.documents or "file",
-            "precision": "fp32",
+            "documents": corpus.document_rule(split),
             "approximate": False,
         },
         "clusters": {"kind": kind, "count": len(places_C), "bytes": bytes_C.tolist(), "words": words_C.astype(int).tolist()},
@@ -223,6 +226,7 @@ def _model(contender: Contender, places_C: NDArray[np.int64]) -> dict[str, Any]:
         "tokenizer_fingerprint": contender.fingerprint,
         "lossless": loaded.tokenizer.lossless and unknown == 0,
         "parameters": loaded.model.num_parameters,
+        "precision": precision(loaded),
         "tokens": len(contender.read.ids_N),
         "tokens_unknown": unknown,
         "nll_nats": contender.nats,

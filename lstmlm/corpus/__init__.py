@@ -59,6 +59,8 @@ class Part:
 
     name: str
     read: Read
+    by_row: bool = False
+    """Whether a document is a row, whatever the rule for documents."""
 
     def pieces(self) -> Iterator[Piece]:
         """The text; an error where there is nothing but white space."""
@@ -95,6 +97,11 @@ class Corpus:
     def split_of_sources(self, split: str) -> str | None:
         """Which of the sources' splits this is; `None` where it is all of their text."""
         return self.taken.get(split, split)
+
+    def document_rule(self, split: str) -> str | None:
+        """What a document of this split is: `row`, or as configured; `None` where it is one here and the other there."""
+        by_row = {part.by_row for part in self.parts.get(split, [])}
+        return None if len(by_row) > 1 else "row" if by_row == {True} else self.config.documents or "file"
 
     def files(self, split: str) -> Iterator[Iterator[Piece]]:
         """The text of `split`, file by file."""
@@ -134,12 +141,14 @@ def open_corpus(sources: Sequence[str | os.PathLike[str]], config: CorpusConfig 
         if "train" not in found:
             raise DataError(f"{name} has {' and '.join(found)} text, but no train.* to go with it")
         if "valid" not in found:
+            by_row = all(part.by_row for part in found["train"])
             whole = partial(_chained, found.pop("train"))
             weights = config.split if "test" not in found else (*config.split[:2], 0)
             plan = plan_split(whole, weights, name)
             for split in SPLITS:
                 if split not in found and plan.has(split):
-                    found[split] = [Part(f"the {split} part of {name}", partial(plan.part, whole, split))]
+                    part = partial(plan.part, whole, split)
+                    found[split] = [Part(f"the {split} part of {name}", part, by_row)]
         for split, files in found.items():
             parts[split] += files
     return Corpus(tuple(names), config, parts)
@@ -205,7 +214,7 @@ def _own_splits(name: str, config: CorpusConfig) -> dict[str, list[Part]]:
     """The files of each split that the source itself has; a source without splits is all `train`."""
     if name.startswith(HUB_PREFIX):
         return {
-            ours: [Part(f"{name} ({theirs})", partial(read_hub, name, theirs, config.text_field))]
+            ours: [Part(f"{name} ({theirs})", partial(read_hub, name, theirs, config.text_field), by_row=True)]
             for ours, theirs in hub_splits(name).items()
         }
     path = Path(name)
@@ -251,4 +260,4 @@ def _file(path: Path, config: CorpusConfig) -> Part:
             return read_table(path, config.text_field, config.encoding_errors)
         return into_documents(read_text(path, config.encoding_errors), config.documents or "file")
 
-    return Part(str(path), read)
+    return Part(str(path), read, by_row=table_format(path) is not None)

@@ -11,6 +11,7 @@ from lstmlm.corpus import Corpus
 from lstmlm.evaluation.intervals import FEWEST, confidence
 from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio
 from lstmlm.ngram import LoadedNGram
+from lstmlm.predictor import AnyModel
 from lstmlm.tokenizer import UNK
 
 SCHEMA = "lstmlm.eval/1"
@@ -59,9 +60,9 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         },
         "protocol": {
             "mode": scored.mode,
-            "documents": corpus.config.documents or "file",
+            "documents": corpus.document_rule(split),
             "start": "<s>" if isinstance(loaded, LoadedNGram) else "eos",
-            "precision": "fp64" if isinstance(loaded, LoadedNGram) else "fp32",
+            "precision": precision(loaded),
             "approximate": False,
         },
         "nll_nats": nats,
@@ -89,6 +90,11 @@ def headline(scored: Scored, corpus: Corpus, split: str) -> dict[str, Any]:
         "confidence95": interval,
         "warnings": warnings,
     }
+
+
+def precision(loaded: AnyModel) -> str:
+    """In which the model computes."""
+    return "fp64" if isinstance(loaded, LoadedNGram) else "fp32"
 
 
 def unknown_types(scored: Scored, corpus: Corpus, split: str) -> int | None:

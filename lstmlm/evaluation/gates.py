@@ -64,7 +64,9 @@ def regression(result: Mapping[str, Any], baseline: Mapping[str, Any], share: fl
         if before is not None and not before > 0:
             raise ValueError(f"its perplexity per {unit} is {before}")
     except KeyError as error:
-        raise DataError(f"the baseline is no report of `lstmlm eval --json`: it has no {error}") from error
+        raise DataError(
+            f"the baseline is no report of this version's `lstmlm eval --json`: it has no {error}; write it again"
+        ) from error
     except (TypeError, ValueError) as error:
         raise DataError(f"the baseline is no report of `lstmlm eval --json`: {error}") from error
     if before is None or (found is not None and found <= before * (1 + share)):

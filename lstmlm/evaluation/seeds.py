@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lstmlm.errors import UsageError
+from lstmlm.evaluation.origin import trained_sha256
 from lstmlm.evaluation.scored import Scored, finite_perplexity, ratio
 from lstmlm.predictor import AnyModel
 
@@ -27,14 +28,15 @@ def check_runs(runs: Sequence[AnyModel], name: str) -> None:
 
 
 def differ_in_more(runs: Sequence[AnyModel]) -> bool:
-    """Whether the shape of the models or how they were trained differs, and not their seed alone."""
+    """Whether the models' shape, what they were trained on or how differs, and not their seed alone."""
     return any(_options(loaded) != _options(runs[0]) for loaded in runs)
 
 
 def _options(loaded: AnyModel) -> Any:
     """What runs of one configuration have in common."""
     options = loaded.training.get("options") or {}
-    return loaded.model.num_parameters, options.get("model"), {**options.get("training", {}), "seed": None}
+    what = trained_sha256(loaded, "train"), options.get("start_sha256"), loaded.model.num_parameters, options.get("model")
+    return what, {**options.get("training", {}), "seed": None}
 
 
 def over_runs(runs: Sequence[Scored]) -> dict[str, Any]:

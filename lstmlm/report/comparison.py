@@ -9,8 +9,8 @@ from typing import Any
 
 from lstmlm.report.details import origin
 from lstmlm.report.formatting import counted, digits_over, figure, letter, nats, one_line, percent, whole
-from lstmlm.report.layout import Section, Table, at, section, table
-from lstmlm.report.overview import documents_end, text_name
+from lstmlm.report.layout import Section, Table, section, table
+from lstmlm.report.overview import documents_end, seed_of, text_name
 
 _VERDICTS = {"not distinguished": "unclear"}
 _MOST_PERCENT = 100.0
@@ -116,14 +116,14 @@ def _warnings(comparison: Mapping[str, Any]) -> Section | None:
 def _clusters(comparison: Mapping[str, Any]) -> Section | None:
     """Those where a model differs most from the reference."""
     clusters, models = comparison["clusters"], comparison["models"]
+    if clusters["count"] < 2:
+        return None
     unit = "words" if sum(clusters["words"]) else "bytes"
     rows = []
     for one in comparison["comparisons"]:
         found, reference = (models[one[which]]["cluster_nats"] for which in ("model", "reference"))
         bits = [(mine - its) / math.log(2) for mine, its in zip(found, reference, strict=True)]
         rising = sorted((place for place, more in enumerate(bits) if more), key=lambda place: bits[place])
-        if len(rising) < 2:
-            continue
         better = [place for place in rising if bits[place] < 0][:_FARTHEST]
         worse = [place for place in rising if bits[place] > 0][-_FARTHEST:]
         pair = f"{letter(one['model'])} - {letter(one['reference'])}"
@@ -143,11 +143,11 @@ def _seeds(comparison: Mapping[str, Any]) -> Section | None:
     rows = []
     for number, model in enumerate(comparison["models"]):
         if model["sd"] is not None:
-            runs = [("" if run["seed"] is None else str(run["seed"]), run, one_line(run["path"])) for run in model["runs"]]
+            runs = [(seed_of(run), run, one_line(run["path"])) for run in model["runs"]]
             for label, values, path in [*runs, ("mean", model["mean"], ""), ("standard deviation", model["sd"], "")]:
                 shown = figure(values["perplexity_token"]), figure(values["perplexity_word"])
                 rows.append((letter(number), label, *shown, figure(values["bits_per_byte"], 4), path))
-    said = "Trainings that differ in their seed. What is compared is the mean of their surprisals."
+    said = "Several trainings each. What is compared is the mean of their surprisals."
     return section("Seeds", said, table(("", "seed", "per token", "per word", "bits/byte", "run"), "llrrrl", rows))
 
 
@@ -171,8 +171,7 @@ def _training(comparison: Mapping[str, Any]) -> Section | None:
 def _provenance(comparison: Mapping[str, Any]) -> Section | None:
     """How the comparison came about, on which files."""
     rows = origin(comparison)
-    text = at(comparison, "provenance", "text_sha256") or comparison["text"].get("sha256") or ""
-    rows.append(("text sha256", one_line(text)))
+    rows.append(("text sha256", one_line(comparison["text"]["sha256"])))
     for number, model in enumerate(comparison["models"]):
         several = len(model["runs"]) > 1
         for run in model["runs"]:

@@ -10,6 +10,8 @@ from lstmlm.report.formatting import counted, digits_over, figure, nats, one_lin
 from lstmlm.report.layout import Section, Table, at, section, table
 
 _CURVE_ROWS = 12
+_MOST_DIGITS = 3
+"""Of nats: a row of a single token may need more, which all rows would have."""
 
 
 def training(result: Mapping[str, Any]) -> Section | None:
@@ -36,7 +38,8 @@ def training(result: Mapping[str, Any]) -> Section | None:
 def _broken_down(result: Mapping[str, Any], label: str, rows: Sequence[tuple[str, Any]]) -> list[Table]:
     """Tokens and nats of each part of a text, and their shares."""
     total = at(result, "nll_nats")
-    digits = digits_over(total, at(result, "tokens"))
+    needed = [digits_over(at(row, "nll_nats"), at(row, "tokens")) or 0 for _, row in rows]
+    digits = min(max(needed, default=0), _MOST_DIGITS)
     cells = []
     for name, row in rows:
         spent, count = at(row, "nll_nats"), at(row, "tokens")

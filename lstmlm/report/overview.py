@@ -14,7 +14,7 @@ _MODES = {
     "document": "the state reset at each document",
     "line": "the state reset at each line",
 }
-_DOCUMENTS = {"file": "a document is a file", "blank-line": "documents end at blank lines"}
+_DOCUMENTS = {"file": "a document is a file", "blank-line": "documents end at blank lines", "row": "a document is a row"}
 _PRECISIONS = {"fp64": "float64"}
 _DIGITS_OF_BITS = 4
 
@@ -207,27 +207,24 @@ def _parameters(rows: Mapping[str, Any]) -> str:
 
 
 def seeds(result: Mapping[str, Any]) -> Section | None:
-    """Perplexities per token only where all runs have as many tokens, and so the same ones."""
+    """The figures of each run, and how far apart they are."""
     runs = at(result, "seeds", "runs") or []
-    totals = [(at(run, "nll_nats"), at(run, "perplexity_token")) for run in runs]
-    counts = {round(total / math.log(ppl)) if total and ppl and ppl > 1 else None for total, ppl in totals}
     names = {"perplexity_word": "per word", "perplexity_token": "per token", "bits_per_byte": "bits/byte"}
-    if len(counts) != 1 or None in counts:
-        del names["perplexity_token"]
 
     def cells(label: str, path: str, values: Any) -> tuple[str, ...]:
         return label, *(figure(at(values, name), 4 if name == "bits_per_byte" else 2) for name in names), path
 
-    rows = [cells(_seed(run), one_line(run.get("path") or ""), run) for run in runs]
+    rows = [cells(seed_of(run), one_line(run.get("path") or ""), run) for run in runs]
     rows.append(cells("mean", "", at(result, "seeds", "mean")))
     rows.append(cells("standard deviation", "", at(result, "seeds", "sd")))
     text = (
-        "Trainings that differ in nothing but their seed. The standard deviation is what chance in training is worth; the "
-        "interval above is what chance in the choice of the text is worth."
+        "Several trainings. Where they differ in their seed alone, the standard deviation is what chance in training is "
+        "worth; the interval above is what chance in the choice of the text is worth."
     )
     note = "The headline, the rows beside it and the self-checks are those of the first run."
     return section("Seeds", text, table(("seed", *names.values(), "run"), "l" + "r" * len(names) + "l", rows), note)
 
 
-def _seed(run: Mapping[str, Any]) -> str:
+def seed_of(run: Mapping[str, Any]) -> str:
+    """As it was given; empty for what has none."""
     return "" if run.get("seed") is None else str(run["seed"])
