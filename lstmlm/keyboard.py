@@ -53,7 +53,8 @@ from lstmlm.generation import Session
 from lstmlm.spelling import INNER_MARKS, is_word, is_word_character, word_end
 from lstmlm.tokenizer import UNK
 
-WORDS = 1_000
+WORDS, WORDS_OF_A_REPORT = 1_000, 200
+"""Typed where they were asked for, and where a whole report was."""
 SHOWN = 5
 THRESHOLD = 0.3
 CONTEXT = 10_000

@@ -86,19 +86,23 @@ def tune(loaded: LoadedModel, *, order: int = 5) -> Iterator[Event]:
     texts, short = _beginning(valid, _TOKENS), _beginning(valid, _DYNAMIC_TOKENS)
     yield Doing("scoring")
     model_N = np.exp(-score_segments(model, texts, eos=tokenizer.eos).nats_N)
-    yield Tried("model", {}, _perplexity(model_N))
+    yield Tried("model", {"tokens": len(model_N)}, _perplexity(model_N))
     yield Doing("tuning the cache")
     cache = yield from _tune_cache(loaded, texts, model_N)
     yield Doing("measuring gradients")
     whole: Ids = np.concatenate(train)  # type: ignore[assignment]  # all of one type
     *_, rms = measure_gradients(model, whole, tokenizer.eos, segment=_SEGMENT, places=_PLACES, run=_RUN)
     yield Doing("tuning dynamic evaluation")
+    short_N = np.exp(-score_segments(model, short, eos=tokenizer.eos).nats_N)
+    yield (beginning := Tried("model", {"tokens": len(short_N)}, _perplexity(short_N)))
     dynamic = yield from _tune_dynamic(loaded, rms, short)
     tuned_on = {"split": "valid", "sha256": sha256, "tokens": len(model_N), "tokens_dynamic": sum(map(len, short))}
     found = Adaptation(cache, dynamic, rms, ngram, {}, tuned_on)
     yield Doing("weighing mixtures")
     weights = {}
     for dynamically, part in ((False, texts), (True, short)):
+        if dynamically:
+            yield beginning
         rows = [row for row in ROWS if row.dynamic == dynamically]
         readings: Readings = {"model": Reading(model_N, 0.0)} | read_parts(model, tokenizer.eos, found, part, rows)
         for row in rows:

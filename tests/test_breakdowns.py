@@ -62,7 +62,14 @@ def test_every_breakdown_adds_up_to_the_text(kind: str, mode: str, tmp_path: Any
         for shown in (*found["documents"]["best"], *found["documents"]["worst"]):
             assert shown["nll_nats"] == pytest.approx(document_nats[shown["number"] - 1], rel=1e-5)
     bits = [worst["bits"] for worst in found["worst_tokens"]]
-    assert bits == sorted(scored.nats_N / math.log(2), reverse=True)[:20]
+    places = np.argsort(-scored.nats_N, kind="stable")
+    taken = list(zip(scored.ids_N[places].tolist(), scored.guesses.guess_N[places].tolist(), strict=True))
+    expected = [
+        scored.nats_N[place] / math.log(2)
+        for number, (place, pair) in enumerate(zip(places, taken, strict=True))
+        if taken[:number].count(pair) < 2
+    ]
+    assert bits == expected[:20]
 
 
 def test_frequencies_are_told_apart_by_powers_of_ten(word_model: LoadedModel) -> None:
@@ -166,7 +173,7 @@ def test_the_worst_tokens_stand_in_the_text_of_their_document(word_model: Loaded
         {"token": "sat", "bits": 20 / math.log(2), "before": "a cat", "position": 6} | about,
         {"token": "a", "bits": 10 / math.log(2), "before": "", "position": 4} | about,
     ]
-    assert len(found) == 8
+    assert len(found) == len({(worst["token"], worst["before"]) for worst in found}) <= 8
 
 
 @pytest.mark.parametrize("kind", ["byte", "char"])

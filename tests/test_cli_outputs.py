@@ -89,6 +89,17 @@ def test_what_is_read_is_not_written_over(
     assert {path.read_text() for path in tmp_path.rglob("*.*")} == {"{}\n"}
 
 
+def test_info_says_each_option_of_a_run_once_and_cuts_no_name(
+    trained_run: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run_command(["info", str(trained_run)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("checkpoint_every") == 1
+    assert "…" not in shown
+    assert "model.training.text_sha256.train" in shown
+
+
 def test_outputs_have_different_names(scoring: list[str], capsys: Out, clean_shell: None) -> None:
     assert run_command([*scoring, "report", "--html", "report"]) == 2
     assert "two outputs have the same name" in capsys.readouterr().err

@@ -333,7 +333,7 @@ def test_the_command_refuses_what_cannot_be_meant(
     for arguments, code, said in (
         ([good.path], 2, "Missing argument"),
         ([good.path, text], 2, "expected two MODELs or more, and a TEXT"),
-        ([good.path, good.path, other.path], 2, "expected text"),
+        ([good.path, good.path, other.path], 2, "there is no TEXT"),
         ([good.path, other.path, text], 2, "say which this text has with --documents"),
         ([good.path, f"{other.path},{tmp_path / 'missing'}", text], 2, "missing does not exist"),
         ([good.path, good.path, text, "--json", tmp_path / "no" / "where.json"], 2, "expected a file name"),

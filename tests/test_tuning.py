@@ -82,6 +82,20 @@ def test_tuning_never_makes_the_text_it_tunes_on_less_likely(model: LoadedModel)
     assert sum(tuned.adaptation.weights["cache+dynamic+ngram"].values()) == pytest.approx(1)
 
 
+def test_what_learns_stands_below_the_model_on_the_same_tokens(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_DYNAMIC_TOKENS", 40)
+    tried = [event for event in tune(model) if isinstance(event, Tried)]
+    _, valid, _ = tuning._texts(model)
+    nats_N = score_segments(model.model, tuning._beginning(valid, 40), eos=model.tokenizer.eos).nats_N
+    above = None
+    for event in tried:
+        if event.row == "model":
+            above = event
+        elif "dynamic" in event.row:
+            assert above is not None
+            assert (above.setting, above.perplexity) == ({"tokens": 40}, pytest.approx(math.exp(nats_N.mean())))
+
+
 def test_rows_stand_beside_the_headline(model: LoadedModel, capsys: Out) -> None:
     alone = figures(model, capsys)
     assert alone["rows"] == {}

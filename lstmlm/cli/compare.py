@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +46,7 @@ def compare_command(
     Several runs of one configuration are one MODEL, joined by commas: their surprisals are averaged, and their standard
     deviation shown. Models with different tokenizers are compared in bits per byte, if none loses any of the text.
     """
+    from lstmlm.checkpoint import CONFIG, RUN_FILE
     from lstmlm.comparison import compare
     from lstmlm.config import updated
     from lstmlm.corpus import open_texts
@@ -55,6 +57,8 @@ def compare_command(
     from lstmlm.runtime import keep_freed_memory, set_threads
     from lstmlm.storage import to_json
 
+    if any((Path(text) / name).exists() for name in (CONFIG, RUN_FILE)):
+        raise click.UsageError(f"there is no TEXT: {text} is a model; expected a text after the MODELs")
     if len(models) < 2:
         raise click.UsageError(f"{models[0]} alone cannot be compared; expected two MODELs or more, and a TEXT")
     check_outputs(json_path, markdown_path, html_path, read=[text])

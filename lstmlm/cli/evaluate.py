@@ -21,7 +21,12 @@ from lstmlm.config import DOCUMENT_RULES, ENCODING_ERRORS, MODES, SPLITS
 @click.option("--dynamic", is_flag=True, help="Rows under dynamic evaluation.")
 @click.option("--ngram", is_flag=True, help="Rows with the n-grams of the training text.")
 @click.option("--keyboard", is_flag=True, help="Next-word metrics: TEXT is typed, and the words offered are judged.")
-@click.option("--keyboard-words", type=click.IntRange(min=0), metavar="N", help="About how many; 0: all.  [default: 1000]")
+@click.option(
+    "--keyboard-words",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="About how many; 0: all.  [default: 1000; 200 in a full report]",
+)
 @click.option("--documents", type=click.Choice(DOCUMENT_RULES), help="What ends a document.  [default: as in training]")
 @click.option("--encoding-errors", type=click.Choice(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8.")
 @click.option("--text-field", metavar="NAME", help="Column of a table that holds the text.")
@@ -67,7 +72,8 @@ def eval_command(
     Several runs of one configuration, joined by commas, also give mean and standard deviation over them.
 
     What adapts to the text it reads stands in rows of its own, never in the headline or the next-word metrics. With --full,
-    --markdown or --html, all that the model was tuned for is among them.
+    --markdown or --html, all that the model was tuned for is among them: dynamic evaluation takes
+    minutes for a long text.
     """
     from lstmlm.adaptation import has_adaptation
     from lstmlm.checkpoint import LoadedModel
@@ -75,7 +81,7 @@ def eval_command(
     from lstmlm.corpus import open_corpus, open_texts
     from lstmlm.evaluation import evaluate, parse_share, regression, too_high, trained_on, trained_sha256
     from lstmlm.generation import Session
-    from lstmlm.keyboard import WORDS, documents_of, keyboard_metrics
+    from lstmlm.keyboard import WORDS, WORDS_OF_A_REPORT, documents_of, keyboard_metrics
     from lstmlm.predictor import load_any
     from lstmlm.report.html import page
     from lstmlm.report.markdown import markdown
@@ -131,7 +137,8 @@ def eval_command(
             expected_sha256=expected,
         )
     if keyboard or full:
-        typed, words = documents_of(corpus.files(wanted)), WORDS if keyboard_words is None else keyboard_words
+        typed, words = documents_of(corpus.files(wanted)), WORDS if keyboard else WORDS_OF_A_REPORT
+        words = words if keyboard_words is None else keyboard_words
         with token_progress("typing") as progress:
             result["keyboard"] = keyboard_metrics(Session(loaded), typed, words=words, progress=progress)
     printed = write_outputs(

@@ -146,9 +146,10 @@ def _show(about: dict[str, Any]) -> None:
 
     console = data_console()
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
-    for name, value in _flat(about):
+    repeated = "model.training.options." if about["kind"] == "run" else " "  # they are the run's
+    for name, value in [row for row in _flat(about) if not row[0].startswith(repeated)]:
         table.add_row(name, visible(value))
     console.print(table)
     if "splits" in about:
@@ -163,8 +164,14 @@ def _flat(about: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             continue
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            rows.append((f"{prefix}{name}", " ".join(map(str, value))))
         else:
-            rows.append((f"{prefix}{name}", "-" if value is None else f"{value:,}" if type(value) is int else str(value)))
+            rows.append((f"{prefix}{name}", _shown(value)))
     return rows
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,6 +26,8 @@ CLASSES = ("word", "number", "punctuation", "white space", "end", "unknown", "ot
 _FREQUENCIES = (0, *(10**power for power in range(6)))
 """Times in the training text, from which a bucket begins; the last has no end."""
 _DOCUMENTS, _TOKENS, _CHARACTERS = 5, 20, 60
+_ALIKE = 2
+"""Places of a name that the training text lacks, of which a text may be full."""
 _IN_ORDER_TO_READ = 5 * _CHARACTERS
 """Tokens that spell that many characters, be they a byte each."""
 
@@ -136,9 +139,17 @@ def _documents(scored: Scored) -> dict[str, Any]:
 
 
 def _worst_tokens(scored: Scored, position_N: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """The tokens with the most nats, each with what its document says before it."""
+    """The tokens with the most nats, each with what its document says before it; two at most of one token and one guess."""
     tokenizer, guesses = scored.loaded.tokenizer, scored.guesses
-    worst = np.argsort(-scored.nats_N, kind="stable")[:_TOKENS].tolist()
+    worst: list[int] = []
+    seen: Counter[tuple[int, int]] = Counter()
+    for place in np.argsort(-scored.nats_N, kind="stable").tolist():
+        taken = int(scored.ids_N[place]), int(guesses.guess_N[place])
+        seen[taken] += 1
+        if seen[taken] <= _ALIKE:
+            worst.append(place)
+        if len(worst) == _TOKENS:
+            break
 
     def before(place: int) -> str:
         known = min(int(position_N[place]) - 1, _IN_ORDER_TO_READ)

@@ -157,7 +157,10 @@ def keyboard(result: Mapping[str, Any]) -> Section | None:
     """The figures of `keyboard_metrics`."""
     found = at(result, "keyboard")
     rows = _offers(found) + _keystrokes(found) + _ghosts(found)
-    text = "The text is typed letter by letter, and before each letter the words that a keyboard would offer are judged."
+    text = (
+        "The text is typed letter by letter, and before each letter the words that a keyboard would offer are judged. The "
+        "median time is that of a list made when it is asked for; an editor makes them ahead, between two keys."
+    )
     counts = [at(found, name) for name in ("words", "words_in_text", "others", "k")]
     note = ""
     if None not in counts:
@@ -209,7 +212,8 @@ def _keystrokes(found: Any) -> list[tuple[str, str, str]]:
     )
     saving, vocabulary_limit, limit = (percent(None if share is None else share / 100) for share in shares)
     spent = f"{keys:,} keys for {chars:,} characters; " if keys is not None and chars is not None else ""
-    return [("keystrokes saved", saving, spent + _named(vocabulary_limit=vocabulary_limit, limit=limit))]
+    limits = {"vocabulary_limit": "" if vocabulary_limit == limit else vocabulary_limit, "limit": limit}
+    return [("keystrokes saved", saving, spent + _named(**limits))]
 
 
 def _ghosts(found: Any) -> list[tuple[str, str, str]]:
