@@ -92,7 +92,7 @@ def test_what_is_read_is_not_written_over(
 def test_info_says_each_option_of_a_run_once_and_cuts_no_name(
     trained_run: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "80")
     assert run_command(["info", str(trained_run)]) == 0
     shown = capsys.readouterr().out
     assert shown.count("checkpoint_every") == 1
