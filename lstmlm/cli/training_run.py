@@ -95,7 +95,7 @@ class _Display:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bytes_per_token, self._valid_tokens = math.nan, 0
+        self._bytes_per_token, self._valid_tokens, self._scored = math.nan, 0, 0
         self._fit: Fit | None = None
         columns = (
             TextColumn("{task.description}"),
@@ -182,13 +182,18 @@ class _Display:
         self._console.print(visible(f"run        {event.run}"))
 
     def _validation(self, event: Validated) -> str:
-        bits = event.loss / math.log(2) / self._bytes_per_token
-        part = f" (first {event.scored:,} tokens)" if event.scored < self._valid_tokens else ""
-        mark = "  best" if event.best else ""
-        return (
-            f"{event.done:4.0%}  {event.seconds:7.1f} s  epoch {event.epoch:<3} step {event.step:<7,} validation: "
-            f"loss {event.loss:.4f}  perplexity {perplexity(event.loss, 1):,.2f}  {bits:.4f} bits per byte{part}{mark}"
+        """A row, below the names of its columns where it is the first of so many tokens."""
+        bits, mark = event.loss / math.log(2) / self._bytes_per_token, "  best" if event.best else ""
+        row = (
+            f"{event.done:5.0%}{event.seconds:10.1f}{event.epoch:7}{event.step:10,}{event.loss:9.4f}"
+            f"{perplexity(event.loss, 1):12,.2f}{bits:11.4f}{mark}"
         )
+        if event.scored == self._scored:
+            return row
+        self._scored = event.scored
+        part = "all" if event.scored == self._valid_tokens else f"the first {event.scored:,}"
+        names = f"{'':>5}{'seconds':>10}{'epoch':>7}{'step':>10}{'loss':>9}{'perplexity':>12}{'bits/byte':>11}"
+        return f"validation on {part} of {self._valid_tokens:,} tokens:\n{names}\n{row}"
 
 
 def _counts(store: TokenStore) -> dict[str, int]:
