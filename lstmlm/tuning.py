@@ -20,7 +20,7 @@ from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.directory import Adaptation
 from lstmlm.adaptation.dynamic import DynamicEvaluation, measure_gradients
 from lstmlm.adaptation.mixture import ROWS, Probabilities, fitted_weights, mixed
-from lstmlm.adaptation.rows import Reading, Readings, parts_of, read_cache, read_dynamic, read_parts, read_static
+from lstmlm.adaptation.rows import Reading, Readings, parts_of, read_cache, read_dynamic, read_parts, read_static, remembered
 from lstmlm.checkpoint import LoadedModel
 from lstmlm.config import CacheConfig, DynamicConfig
 from lstmlm.corpus import open_corpus
@@ -106,9 +106,11 @@ def tune(loaded: LoadedModel, *, order: int = 5) -> Iterator[Event]:
         rows = [row for row in ROWS if row.dynamic == dynamically]
         readings: Readings = {"model": Reading(model_N, 0.0)} | read_parts(model, tokenizer.eos, found, part, rows)
         for row in rows:
-            parts = {name: reading.probabilities_N for name, reading in parts_of(row, readings).items()}
-            weights[row.name] = fitted_weights(parts)
-            yield Tried(row.name, weights[row.name], _perplexity(mixed(parts, weights[row.name])))
+            chosen = parts_of(row, readings)
+            parts = {name: reading.probabilities_N for name, reading in chosen.items()}
+            held_N = chosen["cache"].remembered_N if row.cache else 0
+            weights[row.name] = fitted_weights(parts, held_N)
+            yield Tried(row.name, weights[row.name], _perplexity(mixed(parts, weights[row.name], held_N)))
     yield Tuned(replace(found, weights=weights), time.monotonic() - began)
 
 
@@ -148,7 +150,8 @@ def _tune_cache(loaded: LoadedModel, texts: Sequence[Ids], model_N: Probabilitie
         cache = NeuralCache(CacheConfig(window=window, sharpness=sharpness), model.config.vocabulary_size)
         cached = [part for text in blocks for part in read_cache(cache, text, model.config.hidden_size)]
         parts = {"model": model_N, "cache": np.concatenate(cached)}
-        found = _perplexity(mixed(parts, fitted_weights(parts)))
+        held_N = remembered(texts, window)
+        found = _perplexity(mixed(parts, fitted_weights(parts, held_N), held_N))
         return Tried("cache", {"window": window, "sharpness": sharpness}, found)
 
     yield (first := measure(_WINDOW, 12 / length))

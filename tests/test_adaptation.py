@@ -18,7 +18,7 @@ from lstmlm.adaptation import Adaptation, AdaptedModel, load_adaptation, rows, s
 from lstmlm.adaptation import dynamic as dynamic_evaluation
 from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.dynamic import DynamicEvaluation, measure_gradients, segments
-from lstmlm.adaptation.mixture import ROWS, Row, fitted_weights, mixed, row_named
+from lstmlm.adaptation.mixture import ROWS, Row, fitted_weights, mixed, row_named, trust
 from lstmlm.adaptation.rows import Reading, mix_row, read_parts
 from lstmlm.checkpoint import LoadedModel, load_model
 from lstmlm.config import CacheConfig, DynamicConfig
@@ -258,20 +258,37 @@ def test_gradients_are_root_mean_squares(word_model: LoadedModel) -> None:
 def test_fitted_weights_are_the_likeliest() -> None:
     random = np.random.default_rng(1)
     parts = {name: random.uniform(0.01, 1, 500) for name in ("a", "b", "c")}
-    weights = fitted_weights(parts)
+    weights = fitted_weights(parts, 0)
     assert sum(weights.values()) == pytest.approx(1)
-    best = np.log(mixed(parts, weights)).sum()
+    best = np.log(mixed(parts, weights, 0)).sum()
     for low, high in (("a", "b"), ("b", "c"), ("c", "a")):
         moved = weights | {low: weights[low] - 0.02, high: weights[high] + 0.02}
         if moved[low] >= 0:
-            assert np.log(mixed(parts, moved)).sum() < best
+            assert np.log(mixed(parts, moved, 0)).sum() < best
 
 
 def test_a_part_that_has_nothing_to_say_leaves_its_weight_to_the_others() -> None:
     parts = {"model": np.array([0.2, 0.4]), "cache": np.array([np.nan, 0.8]), "ngram": np.array([0.6, 0.0])}
     weights = {"model": 0.5, "cache": 0.25, "ngram": 0.25}
-    np.testing.assert_allclose(mixed(parts, weights), [(0.5 * 0.2 + 0.25 * 0.6) / 0.75, 0.5 * 0.4 + 0.25 * 0.8])
-    assert fitted_weights({"model": parts["model"], "cache": parts["cache"]})["cache"] == pytest.approx(1, abs=1e-3)
+    half = (0.5 * 0.4 + 0.125 * 0.8) / 0.875  # after 200 tokens
+    found = mixed(parts, weights, np.array([0, 200]))
+    np.testing.assert_allclose(found, [(0.5 * 0.2 + 0.25 * 0.6) / 0.75, half])
+    fitted = fitted_weights({"model": parts["model"], "cache": parts["cache"]}, np.array([0, 200]))
+    assert fitted["cache"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_cache_that_is_nearly_empty_is_hardly_heard() -> None:
+    """And one that is full has the weight that was fitted for it."""
+    random = np.random.default_rng(2)
+    parts = {name: random.uniform(0.01, 1, 4_000) for name in ("model", "cache")}
+    held_N = np.minimum(np.arange(4_000), 2_000)
+    constant, weights = fitted_weights(parts, 10**9), fitted_weights(parts, held_N)
+    given = weights["cache"] * trust(held_N) / (weights["model"] + weights["cache"] * trust(held_N))
+    assert given[0] == 0
+    assert np.all(np.diff(given[:2_000]) > 0)
+    assert given.mean() == pytest.approx(constant["cache"], abs=0.02)
+    few = {name: part[:3] for name, part in parts.items()}
+    np.testing.assert_allclose(mixed(few, weights, held_N[:3]), few["model"], rtol=0.15)
 
 
 def test_a_mixture_that_is_none_is_refused() -> None:

@@ -128,7 +128,8 @@ class AdaptedModel:
         if self.row.ngram:
             assert self._ngram is not None, "tuned"
             parts["ngram"] = np.stack([self._ngram.probabilities(standing.context) for standing in standings])
-        whole = mixed({name: part.ravel() for name, part in parts.items()}, self._weights)
+        remembered = len(standings[0].memory)
+        whole = mixed({name: part.ravel() for name, part in parts.items()}, self._weights, remembered)
         return whole.reshape(len(standings), self.vocabulary_size)
 
     def _logits(self, weights: Weights, features_BF: Tensor) -> Tensor:

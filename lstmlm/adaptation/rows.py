@@ -17,7 +17,7 @@ from torch import Tensor
 from lstmlm.adaptation.cache import NeuralCache
 from lstmlm.adaptation.directory import Adaptation
 from lstmlm.adaptation.dynamic import DynamicEvaluation, segments
-from lstmlm.adaptation.mixture import Probabilities, Row, mixed
+from lstmlm.adaptation.mixture import Probabilities, Remembered, Row, mixed
 from lstmlm.config import to_mapping
 from lstmlm.errors import DivergedError
 from lstmlm.model import LanguageModel
@@ -39,6 +39,8 @@ class Reading:
 
     probabilities_N: Probabilities
     seconds: float
+    remembered_N: Remembered = 0
+    """How many tokens a cache held before each."""
 
 
 Readings = dict[str, Reading]
@@ -70,7 +72,7 @@ def read_parts(
             for ids in texts
             for part in read_cache(cache, counter.watch(read_static(model, ids, eos)), model.config.hidden_size)
         ]
-        found["cache"] = Reading(_joined(parts), time.monotonic() - began)
+        found["cache"] = Reading(_joined(parts), time.monotonic() - began, remembered(texts, adaptation.cache.window))
     if any(row.dynamic for row in rows):
         found |= _read_dynamic(model, eos, adaptation, texts, any(row.cache and row.dynamic for row in rows), counter)
     if any(row.ngram for row in rows):
@@ -108,7 +110,8 @@ def _read_dynamic(
                 in_cache += time.monotonic() - before
     found = {"dynamic": Reading(np.exp(-_joined(nats)), time.monotonic() - began - in_cache)}
     if cached:
-        found["cache of dynamic"] = Reading(_joined(found_in_cache), in_cache)
+        held_N = remembered(texts, adaptation.cache.window)
+        found["cache of dynamic"] = Reading(_joined(found_in_cache), in_cache, held_N)
     return found
 
 
@@ -125,6 +128,11 @@ class _Counter:
             self._progress(self._done)
 
 
+def remembered(texts: Sequence[Ids], window: int) -> Remembered:
+    """How many tokens a cache holds before each token of some texts, [N]."""
+    return np.concatenate([np.empty(0, np.int64), *(np.minimum(np.arange(len(ids)), window) for ids in texts)])
+
+
 def _joined(parts: Sequence[Probabilities]) -> Probabilities:
     return np.concatenate(parts) if parts else np.empty(0)
 
@@ -138,8 +146,9 @@ def parts_of(row: Row, readings: Readings) -> dict[str, Reading]:
 def mix_row(row: Row, readings: Readings, adaptation: Adaptation) -> Reading:
     """What a row gives to each token, and the seconds of all its parts."""
     parts = parts_of(row, readings)
-    probabilities_N = mixed({name: part.probabilities_N for name, part in parts.items()}, adaptation.weights[row.name])
-    return Reading(probabilities_N, sum(part.seconds for part in parts.values()))
+    held_N = parts["cache"].remembered_N if row.cache else 0
+    given = {name: part.probabilities_N for name, part in parts.items()}
+    return Reading(mixed(given, adaptation.weights[row.name], held_N), sum(part.seconds for part in parts.values()))
 
 
 def describe(row: Row, adaptation: Adaptation) -> dict[str, Any]:
