@@ -237,6 +237,15 @@ def test_the_losses_of_a_sampled_softmax_are_said_to_be_no_surprisals() -> None:
         assert ("sampled softmax" in training.text) == sampled
 
 
+def test_what_every_text_would_give_has_no_interval() -> None:
+    other = copy.deepcopy(RESULT)
+    other["baselines"]["uniform"]["confidence95"] = [33_277.9999999, 33_278.0000001]
+    other["baselines"]["unigram"]["confidence95"] = [888.5, 940.42]
+    (comparison,) = [section for section in sections(other) if section.title == "Comparison"]
+    shown = {row[0]: row[comparison.tables[0].columns.index("95% interval")] for row in comparison.tables[0].rows}
+    assert (shown["uniform"], shown["unigram"]) == ("", "888.50 to 940.42")
+
+
 def test_n_grams_stand_in_one_row_unless_there_are_several() -> None:
     other = copy.deepcopy(RESULT)
     other["rows"]["ngram"]["nll_nats"] += 1.0

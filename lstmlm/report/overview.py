@@ -171,8 +171,8 @@ def comparison(result: Mapping[str, Any]) -> Section | None:
         value = at(row, "perplexity")
         change = _change(value / static - 1) if value and static and row is not own else ""
         per_word, per_byte = figure(at(row, "perplexity_word")), figure(at(row, "bits_per_byte"), 4)
-        bounds = at(row, "confidence95") or (0, 0)
-        within = interval(bounds) if bounds[0] != bounds[1] else ""  # uniform: the same for any text
+        bounds = at(row, "confidence95") or (0.0, 0.0)
+        within = interval(bounds) if figure(bounds[0]) != figure(bounds[1]) else ""  # uniform: the same for any text
         cells.append((name, per_word, figure(value), within, per_byte, change))
     text = (
         "All rows give probabilities to the same tokens. The change is against this model; like the interval, it is that of "
